@@ -1,0 +1,4 @@
+//! Octo: a supervisor daemon for background work that nothing can lose.
+
+pub mod command;
+pub mod task;
