@@ -423,9 +423,6 @@ pub struct Task {
     /// Lets the task dispatch others.
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_dispatch: bool,
-    /// Hidden from lists by `/bg clear`.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub hidden: bool,
     /// The installation that wrote it; a record without this workspace's mark is shown, not used.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mark: String,
@@ -484,7 +481,6 @@ impl Task {
             notify: NotifyPolicy::All,
             leave_children: false,
             allow_dispatch: false,
-            hidden: false,
             mark: String::new(),
             extra: Map::new(),
         };

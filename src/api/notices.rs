@@ -1,0 +1,84 @@
+//! Notices by cursor.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, Query, State as Extract};
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use super::{Error, Peer, Rights, State, bad_input, wait_of};
+use crate::command::{NoticeItem, NoticePage, Refused, RefusedCode};
+use crate::supervisor::Event;
+use crate::task::TaskId;
+
+/// Notices on one page.
+const PAGE: usize = 100;
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct NoticeQuery {
+    /// The cursor of the page before, or `latest` for the newest cursor alone.
+    after: String,
+    /// Seconds to wait for a notice when there is none yet.
+    wait: Option<u64>,
+}
+
+pub(super) async fn notices(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+    query: Result<Query<NoticeQuery>, QueryRejection>,
+) -> Result<Json<NoticePage>, Error> {
+    state.check(&peer, Rights::Own).await?;
+    let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
+    if query.after == "latest" {
+        let cursor = state.supervisor.query(|core| core.notice_seq()).await?;
+        return Ok(Json(NoticePage { cursor, ..NoticePage::default() }));
+    }
+    let after = parse_cursor(&query.after)?;
+    let deadline = tokio::time::Instant::now() + wait_of(query.wait);
+    let mut bell = state.supervisor.listen();
+    loop {
+        let page = state.page(after).await?;
+        if !page.notices.is_empty() || query.wait.is_none() {
+            return Ok(Json(page));
+        }
+        let rung = tokio::time::timeout_at(deadline, async {
+            while let Ok(event) = bell.recv().await {
+                if matches!(event, Event::Notice { .. } | Event::Leaving) {
+                    return;
+                }
+            }
+        });
+        if rung.await.is_err() {
+            return Ok(Json(page));
+        }
+    }
+}
+
+fn parse_cursor(text: &str) -> Result<u64, Refused> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    text.parse().map_err(|_| {
+        Refused::new(RefusedCode::BadRequest, format!("`{text}` is no cursor"))
+            .hint("use the `cursor` of the answer before, or `latest`")
+    })
+}
+
+impl State {
+    async fn page(&self, after: u64) -> Result<NoticePage, Refused> {
+        let (found, more) = self.supervisor.query(move |core| core.notices_after(after, PAGE)).await?;
+        let mut page = NoticePage { cursor: after, more, ..NoticePage::default() };
+        let ids: Vec<TaskId> = found.iter().map(|(_, id)| *id).collect();
+        for (seq, id) in found {
+            page.cursor = seq;
+            // A task that was removed in the meantime has nothing to tell any more.
+            let Ok(task) = self.record(id).await else { continue };
+            if let Some(notice) = task.notices.iter().find(|n| n.seq == seq).cloned() {
+                page.notices.push(NoticeItem { notice, task });
+            }
+        }
+        debug_assert!(ids.len() <= PAGE);
+        Ok(page)
+    }
+}

@@ -1,0 +1,54 @@
+//! Reading settled records for those who ask, off the supervisor's thread.
+
+use std::sync::Arc;
+
+use super::State;
+use crate::command::{Refused, RefusedCode, TaskRef};
+use crate::store::{ReadError, Store};
+use crate::supervisor::core::Resolved;
+use crate::task::{Task, TaskId};
+
+impl State {
+    /// The record of a settled task.
+    pub(super) async fn read(&self, id: TaskId) -> Result<Task, Refused> {
+        let store = Arc::clone(self.supervisor.store());
+        blocking(move || read_one(&store, id)).await?
+    }
+
+    /// The records of settled tasks, in order; those that are gone by now are left out.
+    pub(super) async fn read_all(&self, ids: Vec<TaskId>) -> Result<Vec<Task>, Refused> {
+        let store = Arc::clone(self.supervisor.store());
+        blocking(move || ids.into_iter().filter_map(|id| store.read(id).ok()).collect()).await
+    }
+
+    /// The task that a reference names.
+    pub(super) async fn find(&self, reference: &TaskRef) -> Result<Task, Refused> {
+        let reference = reference.clone();
+        match self.supervisor.query(move |core| core.get(&reference)).await?? {
+            Resolved::Live(task) => Ok(*task),
+            Resolved::Settled(id) => self.read(id).await,
+        }
+    }
+
+    /// The id that a reference names.
+    pub(super) async fn id_of(&self, reference: TaskRef) -> Result<TaskId, Refused> {
+        self.supervisor.query(move |core| core.resolve(&reference)).await?
+    }
+}
+
+fn read_one(store: &Store, id: TaskId) -> Result<Task, Refused> {
+    store.read(id).map_err(|error| match error {
+        ReadError::NotFound => Refused::no_such_task(id),
+        ReadError::Bad { why } => {
+            Refused::new(RefusedCode::Storage, format!("the record of task {id} cannot be read: {why}"))
+                .hint("`octo doctor` says what to do")
+        }
+    })
+}
+
+/// Runs file work off the async threads.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Refused::new(RefusedCode::Internal, "reading failed").hint("the daemon's log says more"))
+}

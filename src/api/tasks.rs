@@ -1,0 +1,284 @@
+//! The routes of tasks: list, start, show, stop, retry, raise, remove.
+
+use std::path::Path as FsPath;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, Path, Query, State as Extract};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::peer::surface;
+use super::read::blocking;
+use super::{Error, Peer, Rights, State, bad_input, json_or_default, wait_of};
+use crate::command::{
+    Env, ListQuery, Listing, Refused, RefusedCode, StartRequest, Started, StopRequest, TaskRef,
+};
+use crate::store;
+use crate::supervisor::Event;
+use crate::supervisor::core::{Ask, NewTask, Reply, Resolved};
+use crate::task::{Kind, Task, TaskId};
+
+/// A start takes this many tasks at once: one sync of the folder still covers them in about a second.
+const BATCH_MAX: usize = 10_000;
+
+/// A shell command line longer than this cannot be handed to `sh -c`: the kernel's limit for one argument.
+const COMMAND_MAX: usize = 128 * 1024 - 1;
+
+pub(super) async fn list(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Listing>, Error> {
+    state.check(&peer, Rights::Own).await?;
+    let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
+    let page = state.supervisor.query(move |core| core.list(&query)).await?;
+    let history = state.read_history(page.history).await?;
+    Ok(Json(Listing { active: page.active, history, next: page.next, total: page.total }))
+}
+
+impl State {
+    /// Ended tasks as they stand: those that are still live from the state, the others from disk.
+    pub(super) async fn read_history(&self, ids: Vec<TaskId>) -> Result<Vec<Task>, Refused> {
+        let asked = ids.clone();
+        let live: Vec<Option<Task>> = self
+            .supervisor
+            .query(move |core| asked.iter().map(|id| core.task(*id).cloned()).collect())
+            .await?;
+        let settled: Vec<TaskId> = ids.iter().zip(&live).filter(|(_, l)| l.is_none()).map(|(id, _)| *id).collect();
+        let mut read = self.read_all(settled).await?.into_iter().peekable();
+        let mut history = Vec::with_capacity(ids.len());
+        for (id, live) in ids.into_iter().zip(live) {
+            match live {
+                Some(task) => history.push(task),
+                None => history.extend(read.next_if(|t| t.id == id)),
+            }
+        }
+        history.retain(|t| t.status.is_ended());
+        Ok(history)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StartBody {
+    Many(Vec<StartRequest>),
+    One(Box<StartRequest>),
+}
+
+pub(super) async fn start(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Result<Response, Error> {
+    let body = body.map_err(|e| bad_input("body", &e.body_text(), e.status()))?;
+    state.check(&peer, Rights::Dispatch).await?;
+    let (requests, many) = match parse_start(&body)? {
+        StartBody::Many(requests) => (requests, true),
+        StartBody::One(request) => (vec![*request], false),
+    };
+    let workspace = state.fixed.workspace.clone();
+    let known = Arc::clone(state.supervisor.store());
+    let (tasks, envs) = blocking(move || prepare(requests, &workspace, &known)).await??;
+    let reply = state.supervisor.ask(peer.actor(surface(&headers)), Ask::Start { tasks, envs }).await?;
+    let Reply::Started(started) = reply else { return Err(unexpected().into()) };
+    let fresh = started.iter().any(|(_, fresh)| *fresh) || started.is_empty();
+    let mut answers = Vec::with_capacity(started.len());
+    for (shown, _) in started {
+        let task = match shown {
+            Resolved::Live(task) => *task,
+            Resolved::Settled(id) => state.read(id).await?,
+        };
+        answers.push(Started { instance_id: task.id, task });
+    }
+    let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
+    if many {
+        return Ok((status, Json(answers)).into_response());
+    }
+    let answer = answers.pop().ok_or_else(unexpected)?;
+    Ok((status, Json(answer)).into_response())
+}
+
+fn parse_start(body: &[u8]) -> Result<StartBody, Error> {
+    let first = body.iter().find(|b| !b.is_ascii_whitespace());
+    let parsed = if first == Some(&b'[') {
+        serde_json::from_slice(body).map(StartBody::Many)
+    } else {
+        serde_json::from_slice(body).map(|one| StartBody::One(Box::new(one)))
+    };
+    parsed.map_err(|e| bad_input("body", &e, StatusCode::BAD_REQUEST))
+}
+
+type Prepared = (Vec<NewTask>, Vec<(String, Env)>);
+
+/// Checks everything that needs no state and finds out what needs IO.
+fn prepare(requests: Vec<StartRequest>, workspace: &FsPath, known: &store::Store) -> Result<Prepared, Refused> {
+    if requests.len() > BATCH_MAX {
+        let message = format!("{} tasks in one request are more than {BATCH_MAX}", requests.len());
+        return Err(Refused::new(RefusedCode::TooLarge, message).hint("send them in several requests"));
+    }
+    let mut tasks = Vec::with_capacity(requests.len());
+    let mut envs: Vec<(String, Env)> = Vec::new();
+    for mut request in requests {
+        check_request(&request)?;
+        request.cwd = folder(&request.cwd, workspace)?;
+        let mut env_digest = String::new();
+        if let Some(env) = request.env.take() {
+            env_digest = store::env_digest(&env);
+            let stored = known.has_env(&env_digest) || envs.iter().any(|(digest, _)| *digest == env_digest);
+            if !stored {
+                envs.push((env_digest.clone(), env));
+            }
+        }
+        let (uuid, id) = TaskId::random();
+        tasks.push(NewTask { request, id, uuid: uuid.to_string(), env_digest });
+    }
+    Ok((tasks, envs))
+}
+
+fn check_request(request: &StartRequest) -> Result<(), Refused> {
+    let bad = |message: &str, hint: &str| Err(Refused::new(RefusedCode::BadRequest, message).hint(hint));
+    if request.kind == Kind::Agent || !request.agent_id.is_empty() {
+        return Err(Refused::new(RefusedCode::Unsupported, "this version of Octo runs no agents yet")
+            .hint("run `claude -p \"...\"` as a command: `octo bg 'claude -p \"...\"'`"));
+    }
+    if request.command.trim().is_empty() {
+        return bad("there is no command to run", "write one: `octo bg 'make test'`");
+    }
+    if request.command.contains('\0') || request.cwd.contains('\0') {
+        return bad("a command or folder cannot hold a NUL byte", "remove it");
+    }
+    if request.command.len() > COMMAND_MAX {
+        return bad("the command is longer than 128 KiB, which no shell takes", "put it into a script and run that");
+    }
+    let odd = |name: &str| name.is_empty() || name.contains('=') || name.contains('\0');
+    if let Some(name) = request.env_overrides.keys().find(|n| odd(n)) {
+        return bad(&format!("`{name}` is no name of a variable"), "use --env NAME=VALUE");
+    }
+    if request.env_overrides.values().any(|v| v.contains('\0')) {
+        return bad("a variable cannot hold a NUL byte", "remove it");
+    }
+    Ok(())
+}
+
+fn folder(cwd: &str, workspace: &FsPath) -> Result<String, Refused> {
+    let path = if cwd.is_empty() { workspace.to_owned() } else { workspace.join(cwd) };
+    if !path.is_dir() {
+        let message = format!("there is no folder {}", path.display());
+        return Err(Refused::new(RefusedCode::BadRequest, message).hint("name one that exists with --cwd"));
+    }
+    path.into_os_string().into_string().map_err(|path| {
+        let message = format!("the folder's name is not UTF-8: {}", path.display());
+        Refused::new(RefusedCode::BadRequest, message).hint("start the task from another folder and `cd` in the command")
+    })
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct ShowQuery {
+    /// Answer when the task has ended or asks something, or after this many seconds.
+    wait: Option<u64>,
+}
+
+pub(super) async fn show(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+    Path(reference): Path<TaskRef>,
+    query: Result<Query<ShowQuery>, QueryRejection>,
+) -> Result<Json<Task>, Error> {
+    let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
+    let id = state.id_of(reference).await?;
+    state.check(&peer, Rights::Look(id)).await?;
+    Ok(Json(state.wait_for(id, query.wait).await?))
+}
+
+impl State {
+    /// The task as it stands when it has ended or a question opened; else after the time is up.
+    async fn wait_for(&self, id: TaskId, seconds: Option<u64>) -> Result<Task, Refused> {
+        let deadline = tokio::time::Instant::now() + wait_of(seconds);
+        // Listen first, then look: nothing that happens in between is missed.
+        let mut bell = self.supervisor.listen();
+        loop {
+            let task = self.record(id).await?;
+            if task.status.is_ended() || !task.paused_question.is_empty() || seconds.is_none() {
+                return Ok(task);
+            }
+            let rung = tokio::time::timeout_at(deadline, async {
+                loop {
+                    match bell.recv().await {
+                        Ok(Event::Task { id: other }) if other == id => return,
+                        Ok(Event::Task { .. } | Event::Notice { .. }) => {}
+                        // Lagged, leaving, gone: look again, or let the client come back.
+                        Ok(Event::Leaving) | Err(_) => return,
+                    }
+                }
+            });
+            if rung.await.is_err() {
+                return self.record(id).await;
+            }
+        }
+    }
+}
+
+pub(super) async fn stop(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+    Path(reference): Path<TaskRef>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Task>, Error> {
+    let request: StopRequest = json_or_default(&body)?;
+    let id = state.id_of(reference).await?;
+    state.check(&peer, Rights::Stop(id)).await?;
+    state.change(&peer, &headers, Ask::Stop { id, reason: request.reason }).await
+}
+
+pub(super) async fn retry(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+    Path(reference): Path<TaskRef>,
+    headers: HeaderMap,
+) -> Result<Json<Task>, Error> {
+    state.check(&peer, Rights::Own).await?;
+    let id = state.id_of(reference).await?;
+    state.change(&peer, &headers, Ask::Retry { id }).await
+}
+
+pub(super) async fn raise(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+    Path(reference): Path<TaskRef>,
+) -> Result<Json<Task>, Error> {
+    state.check(&peer, Rights::Own).await?;
+    let task = state.find(&reference).await?;
+    let message = format!("task {} is {}; only one that used up its budget can be raised", task.id, task.status);
+    Err(Refused::new(RefusedCode::Conflict, message).hint(format!("`octo task {} retry` runs it again", task.id)).into())
+}
+
+pub(super) async fn remove(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+    Path(reference): Path<TaskRef>,
+    headers: HeaderMap,
+) -> Result<Json<serde_json::Value>, Error> {
+    state.check(&peer, Rights::Own).await?;
+    let id = state.id_of(reference).await?;
+    state.supervisor.ask(peer.actor(surface(&headers)), Ask::Remove { id }).await?;
+    Ok(Json(serde_json::json!({ "removed": id })))
+}
+
+impl State {
+    async fn change(&self, peer: &Peer, headers: &HeaderMap, ask: Ask) -> Result<Json<Task>, Error> {
+        match self.supervisor.ask(peer.actor(surface(headers)), ask).await? {
+            Reply::Task(task) => Ok(Json(*task)),
+            Reply::Started(_) | Reply::Ids(_) | Reply::Done => Err(unexpected().into()),
+        }
+    }
+}
+
+fn unexpected() -> Refused {
+    Refused::new(RefusedCode::Internal, "the supervisor gave an answer to another question")
+}

@@ -1,0 +1,327 @@
+//! Shell commands, each under its own shim.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::signal::Signal;
+
+use super::{Executor, LaunchError, Look, Report};
+use crate::claude;
+use crate::command::EnvValue;
+use crate::run::{self, Claim, ExitFact, Facts, Folded, LaunchSpec, LockFact, RunDir};
+use crate::store::Store;
+use crate::supervisor::Pokes;
+use crate::supervisor::core::Input;
+use crate::task::{RESULT_MAX, Task, TaskId};
+use crate::watch::Watcher;
+
+/// What the executor needs to know of its surroundings; nothing is read from the environment here.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The workspace folder.
+    pub workspace: PathBuf,
+    /// `.octo/` in it.
+    pub octo: PathBuf,
+    /// The `octo-shim` program.
+    pub shim: PathBuf,
+    /// Bytes of output after which a task is stopped.
+    pub log_quota: u64,
+    /// The daemon's own environment: what tasks get that came without one.
+    pub base_env: Vec<(OsString, OsString)>,
+    /// Settings that tasks see as variables: (name, value).
+    pub exported: Vec<(String, String)>,
+    /// Variables that never reach a task.
+    pub secrets: Vec<String>,
+}
+
+/// Launches and looks at shims.
+#[derive(Debug)]
+pub struct ProcessExecutor {
+    around: Surroundings,
+    tasks: PathBuf,
+    store: Arc<Store>,
+    watcher: Watcher,
+    pokes: Pokes,
+}
+
+impl ProcessExecutor {
+    /// An executor for one workspace.
+    #[must_use]
+    pub fn new(around: Surroundings, store: Arc<Store>, watcher: Watcher, pokes: Pokes) -> Self {
+        let tasks = around.octo.join("tasks");
+        ProcessExecutor { around, tasks, store, watcher, pokes }
+    }
+
+    fn dir(&self, id: TaskId, run: u32) -> RunDir {
+        RunDir::new(&self.tasks, id, run)
+    }
+
+    /// The whole environment of a task's command.
+    fn environment(&self, task: &Task) -> Result<Vec<(OsString, OsString)>, LaunchError> {
+        let mut env: HashMap<OsString, OsString> = if task.env.is_empty() {
+            self.around.base_env.iter().cloned().collect()
+        } else {
+            let stored = self.store.env(&task.env).map_err(|error| LaunchError {
+                why: format!("the environment that task {} was given cannot be read: {error}", task.id),
+                passing: false,
+            })?;
+            stored.into_iter().map(|(k, v)| (OsString::from(k), os_value(v))).collect()
+        };
+        for (name, value) in &self.around.exported {
+            env.entry(name.into()).or_insert_with(|| value.into());
+        }
+        env.extend(task.env_overrides.iter().map(|(k, v)| (k.into(), v.into())));
+        for secret in &self.around.secrets {
+            env.remove(OsStr::new(secret));
+        }
+        let bin = self.around.octo.join("bin");
+        let path = env.get(OsStr::new("PATH")).cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+        env.insert("PATH".into(), prepend(&bin, &path));
+        env.insert("OCTO_TASK_ID".into(), task.id.as_str().into());
+        env.insert("OCTO_RUN".into(), task.run.to_string().into());
+        env.insert("OCTO_WORKSPACE".into(), self.around.workspace.clone().into());
+        Ok(env.into_iter().collect())
+    }
+
+    fn report(&self, task: &Task, facts: &Facts) -> Report {
+        let over = match &facts.exit {
+            ExitFact::Ended(_) => true,
+            ExitFact::None | ExitFact::Unreadable => facts.lock == LockFact::Free,
+        };
+        if !over || !facts.folder {
+            return Report::default();
+        }
+        read_report(task, &self.dir(task.id, task.run).log_path(), &facts.exit)
+    }
+
+    fn signal(&self, id: TaskId, run: u32, claim: &Claim, signal: Signal) {
+        match self.dir(id, run).signal_shim(claim, signal) {
+            Ok(true) => {}
+            Ok(false) => self.pokes.send(Input::Poke { id }),
+            Err(error) => tracing::warn!(%id, run, %signal, %error, "could not signal a shim; it is tried again"),
+        }
+    }
+}
+
+impl Executor for ProcessExecutor {
+    fn look(&mut self, task: &Task) -> io::Result<Look> {
+        let facts = self.dir(task.id, task.run).facts()?;
+        let report = self.report(task, &facts);
+        Ok(Look { facts, report })
+    }
+
+    fn launch(&mut self, task: &Task) -> Result<(), LaunchError> {
+        let spec = LaunchSpec {
+            shim: self.around.shim.clone(),
+            argv: vec!["/bin/sh".into(), "-c".into(), task.command.clone().into()],
+            cwd: if task.cwd.is_empty() { self.around.workspace.clone() } else { task.cwd.clone().into() },
+            env: self.environment(task)?,
+            leave_children: task.leave_children,
+            log_quota: self.around.log_quota,
+        };
+        let launched = self.dir(task.id, task.run).launch(&spec).map_err(|error| launch_error(&error))?;
+        if let Err(error) = self.watcher.launched(task.id, launched.pokes, launched.child) {
+            tracing::warn!(id = %task.id, %error, "a run is not watched; the sweep will find its end");
+        }
+        Ok(())
+    }
+
+    fn void(&mut self, id: TaskId, run: u32) -> io::Result<bool> {
+        self.dir(id, run).void()
+    }
+
+    fn adopt(&mut self, id: TaskId, run: u32, claim: &Claim) {
+        if let Err(error) = self.watcher.adopted(id, claim) {
+            tracing::warn!(%id, run, %error, "an adopted run is not watched; the sweep will find its end");
+        }
+    }
+
+    fn stop(&mut self, id: TaskId, run: u32, claim: &Claim) {
+        self.signal(id, run, claim, Signal::SIGTERM);
+    }
+
+    fn kill(&mut self, id: TaskId, run: u32, claim: &Claim) {
+        self.signal(id, run, claim, Signal::SIGCONT);
+        self.signal(id, run, claim, Signal::SIGKILL);
+    }
+
+    fn end_left(&mut self, id: TaskId, run: u32, claim: Option<Claim>) {
+        let dir = self.dir(id, run);
+        let workspace = self.around.workspace.clone();
+        let pokes = self.pokes.clone();
+        let job = move || {
+            if let Err(error) = dir.end_what_is_left(claim.as_ref(), &workspace) {
+                tracing::warn!(%id, run, %error, "could not end everything that a dead run left behind");
+            }
+            let result = tail(&dir.log_path(), RESULT_MAX).unwrap_or_default();
+            let report = Report { result: to_text(&result), ..Report::default() };
+            pokes.send(Input::LeftEnded { id, run, report });
+        };
+        // Without a thread it is done here: late is better than never.
+        if let Err((error, job)) = spawn("end-left", job) {
+            tracing::warn!(%error, "no thread for a clean-up; doing it in place");
+            job();
+        }
+    }
+
+    fn fold(&mut self, task: &Task) -> io::Result<bool> {
+        for run in run::run_folders(&self.tasks, task.id)? {
+            let dir = self.dir(task.id, run);
+            let keep = log_differs(&dir.log_path(), if run == task.run { &task.result } else { "" })?;
+            if matches!(dir.fold(keep)?, Folded::StillHeld) {
+                return Ok(false);
+            }
+        }
+        // A task that never had a run still has the folder that its acceptance made.
+        match std::fs::remove_dir(self.tasks.join(task.id.as_str())) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    fn preserve(&mut self, task: &Task) -> io::Result<()> {
+        let log = self.tasks.join(format!("{}.run-{}.log", task.id, task.run));
+        if task.result.is_empty() || log.exists() || self.dir(task.id, task.run).path().exists() {
+            return Ok(());
+        }
+        let temp = self.tasks.join(format!(".{}.{}.log.tmp", task.id, std::process::id()));
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
+        file.write_all(task.result.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&temp, &log)?;
+        File::open(&self.tasks)?.sync_all()
+    }
+
+    fn remove_files(&mut self, id: TaskId) -> io::Result<bool> {
+        Ok(matches!(run::remove_task_files(&self.tasks, id)?, Folded::Done))
+    }
+}
+
+/// Runs a job on a thread of its own; gives it back when there is none to be had.
+fn spawn<F: FnOnce() + Send + 'static>(name: &str, job: F) -> Result<(), (io::Error, Box<dyn FnOnce() + Send>)> {
+    let slot = Arc::new(std::sync::Mutex::new(Some(job)));
+    let take = |slot: &std::sync::Mutex<Option<F>>| slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    let inner = Arc::clone(&slot);
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        if let Some(job) = take(&inner) {
+            job();
+        }
+    });
+    match spawned {
+        Ok(_) => Ok(()),
+        Err(error) => Err((
+            error,
+            Box::new(move || {
+                if let Some(job) = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+                    job();
+                }
+            }),
+        )),
+    }
+}
+
+fn os_value(value: EnvValue) -> OsString {
+    match value {
+        EnvValue::Text(text) => text.into(),
+        EnvValue::Bytes(bytes) => OsString::from_vec(bytes),
+    }
+}
+
+fn prepend(bin: &Path, path: &OsStr) -> OsString {
+    let mut joined = bin.as_os_str().to_owned();
+    // An inherited PATH that begins with this folder (a task that starts a task) is not lengthened again.
+    if path.as_bytes().split(|b| *b == b':').next() == Some(bin.as_os_str().as_bytes()) {
+        return path.to_owned();
+    }
+    joined.push(":");
+    joined.push(path);
+    joined
+}
+
+/// Shortages pass; everything else counts against the task.
+fn launch_error(error: &io::Error) -> LaunchError {
+    use nix::libc;
+    let passing = matches!(
+        error.raw_os_error(),
+        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::EDQUOT | libc::EIO | libc::EINTR)
+    );
+    LaunchError { why: error.to_string(), passing }
+}
+
+fn read_report(task: &Task, log: &Path, exit: &ExitFact) -> Report {
+    let single = claude::is_single_claude(&task.command).filter(|c| c.json);
+    if let (Some(_), ExitFact::Ended(exit)) = (single, exit)
+        && exit.error.is_none()
+        && exit.reason.is_none()
+    {
+        match claude::read_result(log) {
+            Ok(found) => {
+                let judged = claude::judge(exit.code, &found);
+                return Report {
+                    result: clip(judged.result),
+                    failed: judged.failed,
+                    usage: Some(judged.usage),
+                    session_id: judged.session_id,
+                };
+            }
+            Err(error) => tracing::warn!(id = %task.id, %error, "could not read what claude reported"),
+        }
+    }
+    let bytes = tail(log, RESULT_MAX).unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            tracing::warn!(id = %task.id, %error, "could not read the end of the output");
+        }
+        Vec::new()
+    });
+    Report { result: to_text(&bytes), ..Report::default() }
+}
+
+/// The last bytes of a file, at most `max`; cut at a line's start where that keeps at least half.
+fn tail(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let from = size.saturating_sub(max as u64);
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::with_capacity(usize::try_from(size - from).unwrap_or(max));
+    file.take(max as u64).read_to_end(&mut bytes)?;
+    if from > 0
+        && let Some(cut) = bytes.iter().position(|b| *b == b'\n').filter(|at| *at < bytes.len() / 2)
+    {
+        bytes.drain(..=cut);
+    }
+    Ok(bytes)
+}
+
+/// Text of at most [`RESULT_MAX`] bytes; what is no UTF-8 is replaced.
+fn to_text(bytes: &[u8]) -> String {
+    clip(String::from_utf8_lossy(bytes).into_owned())
+}
+
+fn clip(mut text: String) -> String {
+    if text.len() > RESULT_MAX {
+        let from = (text.len() - RESULT_MAX..).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len());
+        text.drain(..from);
+    }
+    text
+}
+
+/// Whether the record's `result` does not hold the whole log byte for byte, so that the log must be kept.
+fn log_differs(log: &Path, result: &str) -> io::Result<bool> {
+    let size = match std::fs::symlink_metadata(log) {
+        Ok(meta) => meta.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if size != result.len() as u64 {
+        return Ok(true);
+    }
+    Ok(std::fs::read(log)? != result.as_bytes())
+}

@@ -1,0 +1,335 @@
+//! The deciding half of the supervisor: state and inputs in, writes and effects out.
+//!
+//! No IO, no clock, no await: the engine ([`super::engine`]) feeds [`Core::step`] with what people ask
+//! and what was seen, takes a [`Batch`], saves it, and reports back with [`Core::committed`]. An effect
+//! is released only when the saves it depends on are durable; a save that failed did not happen, so its
+//! task is put back as it was and whoever asked is told.
+//!
+//! ```text
+//!   Input ──► step ──► dirty tasks + effects ──► take_batch ──► (engine saves) ──► committed ──► effects
+//!                ▲                                                                               │
+//!                └──────────────── what the effects found (facts, failed launches) ◄─────────────┘
+//! ```
+//!
+//! Tasks that have not ended, or whose run folder is not folded away yet, are *live* and held whole; a
+//! settled task is a [`Summary`] of some hundred bytes, its record is read from disk when it is asked for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::command::{Actor, Env, Refused};
+use crate::exec::{Look, Report};
+use crate::run::Claim;
+use crate::store::{Loaded, Marks, Summary, Write};
+use crate::task::{Status, Task, TaskId};
+
+mod batch;
+mod boot;
+mod commands;
+mod judge;
+mod query;
+mod schedule;
+
+pub use batch::{Batch, Effect, Saved};
+pub use commands::{Ask, NewTask, Reply};
+pub use query::{Page, Resolved};
+
+/// The moment of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since 1970: for people.
+    pub wall: i64,
+    /// Milliseconds since boot, suspends included: for every duration and deadline.
+    pub boot: u64,
+}
+
+/// The number of a request that waits for a reply.
+pub type RequestId = u64;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// Somebody asks for something. `record` is the task's record when it is settled (read by the engine).
+    Ask {
+        /// Where the reply goes.
+        request: RequestId,
+        /// Who asks.
+        actor: Actor,
+        /// What is asked.
+        ask: Box<Ask>,
+        /// The settled record that it is about.
+        record: Option<Box<Task>>,
+    },
+    /// A run was looked at.
+    Looked {
+        /// The task.
+        id: TaskId,
+        /// The run that was looked at.
+        run: u32,
+        /// What was found.
+        look: Box<Look>,
+    },
+    /// Something may have happened to a run: look at it.
+    Poke {
+        /// The task.
+        id: TaskId,
+    },
+    /// A launch did not happen.
+    LaunchFailed {
+        /// The task.
+        id: TaskId,
+        /// Its run.
+        run: u32,
+        /// Why, for people.
+        why: String,
+        /// The machine was short of something; does not count.
+        passing: bool,
+    },
+    /// What a dead run left behind is gone.
+    LeftEnded {
+        /// The task.
+        id: TaskId,
+        /// Its run.
+        run: u32,
+        /// What the run had said.
+        report: Report,
+    },
+    /// The run folders were folded away (or not, when false: a lock is still held).
+    Folded {
+        /// The task.
+        id: TaskId,
+        /// Whether it is done.
+        done: bool,
+    },
+    /// A removed task's files are gone (or not yet).
+    FilesRemoved {
+        /// The task.
+        id: TaskId,
+        /// Whether it is done.
+        done: bool,
+    },
+    /// The disk's free space was measured.
+    Disk {
+        /// Whether it is below the limit.
+        low: bool,
+        /// The running task whose log grew most since the last measurement, when low.
+        writer: Option<TaskId>,
+    },
+}
+
+/// What the core was told to keep to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// How many tasks run at once (`BG_MAX_CONCURRENT`).
+    pub slots: usize,
+    /// Push bridges that are owed every notice.
+    pub bridges: Vec<String>,
+    /// The mark of this installation; a record without it is shown, not used.
+    pub mark: String,
+    /// The daemon's log quota, for messages.
+    pub log_quota: u64,
+}
+
+/// What the daemon knows about a live task beyond its record.
+#[derive(Debug, Clone, PartialEq)]
+enum Phase {
+    /// A record of another installation: shown, never touched.
+    Foreign,
+    /// Read from disk at boot and not looked at yet.
+    Unseen,
+    /// Dispatched, and its present run has no folder.
+    Queued,
+    /// Launched and no claim seen yet.
+    Starting { since: u64, own: bool },
+    /// Its claim was seen. `None`: the claim cannot be read.
+    Running { claim: Option<Claim> },
+    /// A dead run: what it left behind is being ended.
+    Sweeping,
+    /// Ended; its run folder is to be folded away.
+    Settling,
+}
+
+#[derive(Debug, Clone)]
+struct Live {
+    task: Task,
+    phase: Phase,
+    /// When the stop was sent to the shim, milliseconds since boot.
+    stop_sent: Option<u64>,
+    /// When to look again.
+    due: Option<u64>,
+    /// Changed in memory in a way that the next save may carry, but that needs no save of its own.
+    lazy: bool,
+    /// Why the last launch failed.
+    last_failure: String,
+}
+
+impl Live {
+    fn new(task: Task, phase: Phase) -> Self {
+        Live { task, phase, stop_sent: None, due: None, lazy: false, last_failure: String::new() }
+    }
+
+    fn holds_slot(&self) -> bool {
+        match self.phase {
+            Phase::Starting { .. } | Phase::Sweeping => true,
+            Phase::Running { .. } => self.task.status != Status::Paused,
+            Phase::Foreign | Phase::Unseen | Phase::Queued | Phase::Settling => false,
+        }
+    }
+}
+
+/// What a change in the present batch would be undone to.
+#[derive(Debug)]
+enum Undo {
+    /// The task did not exist.
+    Absent,
+    /// It was live, like this.
+    Live(Box<Live>),
+    /// It was settled.
+    Settled(Box<Summary>),
+}
+
+/// The state of the supervisor.
+#[derive(Debug)]
+pub struct Core {
+    limits: Limits,
+    live: HashMap<TaskId, Live>,
+    settled: HashMap<TaskId, Summary>,
+    numbers: BTreeMap<u64, TaskId>,
+    keys: HashMap<u64, TaskId>,
+    /// (milliseconds since 1970 of the end, number) of every ended task: the order of history.
+    ended_order: BTreeSet<(i64, u64)>,
+    /// (notice number) -> task: what a cursor walks.
+    notice_order: BTreeMap<u64, TaskId>,
+    /// Queued tasks by number: those without unfulfilled `after`.
+    ready: BTreeSet<(u64, TaskId)>,
+    /// Waiting task -> by each task it waits for.
+    dependents: HashMap<TaskId, BTreeSet<TaskId>>,
+    timers: BTreeSet<(u64, TaskId)>,
+    slots_used: usize,
+    marks: Marks,
+    disk_low: bool,
+    shutting_down: bool,
+    /// Removed tasks whose files could not be deleted yet, and when to try again.
+    removing: BTreeMap<TaskId, u64>,
+    /// Why the store could not save, while it cannot.
+    degraded: String,
+    pending: batch::Pending,
+    /// Environments that the present batch must store first.
+    envs: BTreeMap<String, Env>,
+    problems: Vec<String>,
+    env_uses: HashMap<String, usize>,
+}
+
+impl Core {
+    /// An empty core.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Core {
+            limits,
+            live: HashMap::new(),
+            settled: HashMap::new(),
+            numbers: BTreeMap::new(),
+            keys: HashMap::new(),
+            ended_order: BTreeSet::new(),
+            notice_order: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            dependents: HashMap::new(),
+            timers: BTreeSet::new(),
+            slots_used: 0,
+            marks: Marks::default(),
+            disk_low: false,
+            shutting_down: false,
+            removing: BTreeMap::new(),
+            degraded: String::new(),
+            pending: batch::Pending::default(),
+            envs: BTreeMap::new(),
+            problems: Vec::new(),
+            env_uses: HashMap::new(),
+        }
+    }
+
+    /// Takes one input. What follows from it waits in the next [`Batch`].
+    pub fn step(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Ask { request, actor, ask, record } => self.ask(request, &actor, *ask, record, now),
+            Input::Looked { id, run, look } => self.looked(id, run, *look, now),
+            Input::Poke { id } => self.poke(id),
+            Input::LaunchFailed { id, run, why, passing } => self.launch_failed(id, run, why, passing, now),
+            Input::LeftEnded { id, run, report } => self.left_ended(id, run, report, now),
+            Input::Folded { id, done } => self.folded(id, done, now),
+            Input::FilesRemoved { id, done } => self.files_removed(id, done, now),
+            Input::Disk { low, writer } => self.disk(low, writer, now),
+        }
+    }
+
+    fn poke(&mut self, id: TaskId) {
+        if let Some(live) = self.live.get(&id) {
+            match live.phase {
+                Phase::Foreign | Phase::Queued | Phase::Sweeping => {}
+                Phase::Settling => self.emit(Some(id), Effect::Fold { id }),
+                Phase::Unseen | Phase::Starting { .. } | Phase::Running { .. } => {
+                    self.emit(None, Effect::Look { id, run: live.task.run });
+                }
+            }
+        }
+    }
+
+    /// When the core wants to be called again, milliseconds since boot.
+    #[must_use]
+    pub fn next_due(&self) -> Option<u64> {
+        let timer = self.timers.first().map(|(due, _)| *due);
+        let removal = self.removing.values().min().copied();
+        [timer, removal].into_iter().flatten().min()
+    }
+
+    fn set_due(&mut self, id: TaskId, due: Option<u64>) {
+        if let Some(live) = self.live.get_mut(&id) {
+            if let Some(old) = live.due.take() {
+                self.timers.remove(&(old, id));
+            }
+            live.due = due;
+            if let Some(due) = due {
+                self.timers.insert((due, id));
+            }
+        }
+    }
+
+    /// Changes a live task's phase and keeps slots, the ready queue and timers in step with it.
+    fn set_phase(&mut self, id: TaskId, phase: Phase) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let held = live.holds_slot();
+        live.phase = phase;
+        let holds = live.holds_slot();
+        self.slots_used = self.slots_used + usize::from(holds) - usize::from(held);
+        self.requeue(id);
+    }
+
+    /// Refuses what a record of another installation must not do.
+    fn check_mark(&self, task: &Task) -> Result<(), Refused> {
+        if task.mark == self.limits.mark {
+            return Ok(());
+        }
+        Err(Refused::new(
+            crate::command::RefusedCode::Forbidden,
+            format!("task {} came from elsewhere and is shown only", task.id),
+        )
+        .hint("`octo trust` accepts the records in this folder"))
+    }
+}
+
+/// Loads what the store found; see [`Core::boot`].
+impl Core {
+    /// Builds the state from the records on disk and asks to look at every run that may be alive.
+    pub fn boot(limits: Limits, loaded: Loaded, now: Now) -> Core {
+        let mut core = Core::new(limits);
+        core.load(loaded, now);
+        core
+    }
+
+    fn write_of(&mut self, id: TaskId) -> Option<Write> {
+        let live = self.live.get_mut(&id)?;
+        live.task.rev += 1;
+        live.lazy = false;
+        let folder = !live.task.status.is_ended();
+        Some(Write::Task { task: Box::new(live.task.clone()), folder })
+    }
+}

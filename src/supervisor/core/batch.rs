@@ -1,0 +1,338 @@
+//! What one turn of the engine saves and does: dirty tasks, the effects that wait for their saves, and
+//! the way back when a save fails.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::{Core, Live, Now, RequestId, Undo};
+use crate::command::{Refused, RefusedCode};
+use crate::run::Claim;
+use crate::store::{SaveError, Summary, Write};
+use crate::supervisor::Event;
+use crate::task::{Task, TaskId};
+
+/// Something to do once the saves it depends on are durable.
+#[derive(Debug)]
+pub enum Effect {
+    /// Read the facts of a run; `Input::Looked` follows.
+    Look {
+        /// The task.
+        id: TaskId,
+        /// Its run.
+        run: u32,
+    },
+    /// Launch a run; `Input::LaunchFailed` follows if it does not happen.
+    Launch {
+        /// The task.
+        id: TaskId,
+    },
+    /// Try to void the claim of a run, then look at it.
+    Void {
+        /// The task.
+        id: TaskId,
+        /// Its run.
+        run: u32,
+    },
+    /// Watch an adopted run.
+    Adopt {
+        /// The task.
+        id: TaskId,
+        /// Its run.
+        run: u32,
+        /// Its claim.
+        claim: Claim,
+    },
+    /// Send SIGTERM to the shim.
+    Stop {
+        /// The task.
+        id: TaskId,
+        /// Its run.
+        run: u32,
+        /// Its claim.
+        claim: Claim,
+    },
+    /// Send CONT and KILL to the shim.
+    Kill {
+        /// The task.
+        id: TaskId,
+        /// Its run.
+        run: u32,
+        /// Its claim.
+        claim: Claim,
+    },
+    /// End what a dead run left behind; `Input::LeftEnded` follows.
+    EndLeft {
+        /// The task.
+        id: TaskId,
+        /// Its run.
+        run: u32,
+        /// Its claim, if it can be read.
+        claim: Option<Claim>,
+    },
+    /// Fold the run folders of an ended task away; `Input::Folded` follows.
+    Fold {
+        /// The task.
+        id: TaskId,
+    },
+    /// Delete the files of a removed task; `Input::FilesRemoved` follows.
+    RemoveFiles {
+        /// The task.
+        id: TaskId,
+    },
+    /// Add a settled task to the index.
+    NoteEnded(Summary),
+    /// An environment that no record names any more.
+    DropEnv(String),
+    /// Answer a request.
+    Reply {
+        /// The request.
+        request: RequestId,
+        /// The answer.
+        result: Result<super::Reply, Refused>,
+    },
+    /// Ring the doorbell.
+    Ring(Event),
+}
+
+/// What the engine saves now, in this order: `first`, then `preserve`, then `writes`.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Environments and marks: durable before any record that relies on them.
+    pub first: Vec<Write>,
+    /// Settled records whose output lives in `result` alone and is about to be cleared by a retry.
+    pub preserve: Vec<Task>,
+    /// Records and removals, saved together.
+    pub writes: Vec<(TaskId, Write)>,
+}
+
+impl Batch {
+    /// Tells whether there is nothing to save.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.preserve.is_empty() && self.writes.is_empty()
+    }
+}
+
+/// How the saves of a batch went.
+#[derive(Debug, Default)]
+pub struct Saved {
+    /// Why the environments and marks could not be saved; then no record was.
+    pub first: Option<SaveError>,
+    /// The tasks whose save did not happen.
+    pub failed: Vec<(TaskId, SaveError)>,
+}
+
+impl Saved {
+    /// Tells whether everything was saved.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.first.is_none() && self.failed.is_empty()
+    }
+
+    fn why(&self) -> Option<&SaveError> {
+        self.first.as_ref().or(self.failed.first().map(|(_, why)| why))
+    }
+}
+
+/// What waits for the present batch.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    dirty: BTreeSet<TaskId>,
+    removed: BTreeSet<TaskId>,
+    undo: BTreeMap<TaskId, Undo>,
+    effects: Vec<(Vec<TaskId>, Effect)>,
+    groups: Vec<Vec<TaskId>>,
+    preserve: Vec<Task>,
+    marks: bool,
+    /// Records of a start that was refused as a whole after some of them were saved.
+    cleanup: BTreeSet<TaskId>,
+}
+
+impl Core {
+    /// Queues an effect; it is done when the saves of `after` (if any) are durable.
+    pub(super) fn emit(&mut self, after: Option<TaskId>, effect: Effect) {
+        self.pending.effects.push((after.into_iter().collect(), effect));
+    }
+
+    pub(super) fn emit_after_all(&mut self, after: Vec<TaskId>, effect: Effect) {
+        self.pending.effects.push((after, effect));
+    }
+
+    /// Marks a live task as changed; call it BEFORE changing it, so that the change can be undone.
+    pub(super) fn touch(&mut self, id: TaskId) {
+        if !self.pending.undo.contains_key(&id) {
+            let undo = match (self.live.get(&id), self.settled.get(&id)) {
+                (Some(live), _) => Undo::Live(Box::new(live.clone())),
+                (None, Some(summary)) => Undo::Settled(Box::new(summary.clone())),
+                (None, None) => Undo::Absent,
+            };
+            self.pending.undo.insert(id, undo);
+        }
+        self.pending.dirty.insert(id);
+    }
+
+    /// Marks a task for removal; call it BEFORE taking it out.
+    pub(super) fn touch_removed(&mut self, id: TaskId) {
+        self.touch(id);
+        self.pending.dirty.remove(&id);
+        self.pending.removed.insert(id);
+    }
+
+    pub(super) fn touch_marks(&mut self) {
+        self.pending.marks = true;
+    }
+
+    pub(super) fn preserve(&mut self, record: Task) {
+        self.pending.preserve.push(record);
+    }
+
+    pub(super) fn group(&mut self, ids: Vec<TaskId>) {
+        self.pending.groups.push(ids);
+    }
+
+    /// What must be saved before the waiting effects may be done.
+    pub fn take_batch(&mut self) -> Batch {
+        let mut batch = Batch { preserve: std::mem::take(&mut self.pending.preserve), ..Batch::default() };
+        batch.first.extend(std::mem::take(&mut self.envs).into_iter().map(|(digest, env)| Write::Env { digest, env }));
+        if std::mem::take(&mut self.pending.marks) {
+            batch.first.push(Write::Marks(self.marks.clone()));
+        }
+        for id in std::mem::take(&mut self.pending.dirty) {
+            if let Some(write) = self.write_of(id) {
+                batch.writes.push((id, write));
+            }
+        }
+        let removed = self.pending.removed.iter().chain(&self.pending.cleanup);
+        batch.writes.extend(removed.map(|id| (*id, Write::Remove(*id))));
+        self.pending.removed.clear();
+        self.pending.cleanup.clear();
+        batch
+    }
+
+    /// Takes note of how the saves went and releases the effects that may be done now.
+    ///
+    /// Each task whose save did not happen is put back as it was before this batch.
+    pub fn committed(&mut self, saved: &Saved, now: Now) -> Vec<Effect> {
+        let mut undo = std::mem::take(&mut self.pending.undo);
+        let effects = std::mem::take(&mut self.pending.effects);
+        let groups = std::mem::take(&mut self.pending.groups);
+        let Some(why) = saved.why() else {
+            if !undo.is_empty() {
+                self.degraded.clear();
+            }
+            return effects.into_iter().map(|(_, effect)| effect).collect();
+        };
+        self.degraded = why.to_string();
+        let mut bad: HashSet<TaskId> = saved.failed.iter().map(|(id, _)| *id).collect();
+        for group in groups.iter().filter(|g| g.iter().any(|id| bad.contains(id))) {
+            bad.extend(group);
+        }
+        for id in &bad {
+            if let Some(undo) = undo.remove(id) {
+                self.undo(*id, undo, now);
+            }
+        }
+        let all = saved.first.is_some();
+        effects.into_iter().filter_map(|(after, effect)| release(&after, effect, &bad, all, why)).collect()
+    }
+
+    fn undo(&mut self, id: TaskId, undo: Undo, now: Now) {
+        let rev = self.live.get(&id).map(|l| l.task.rev);
+        let was_new = matches!(undo, Undo::Absent);
+        self.unindex(id);
+        match undo {
+            Undo::Absent => {}
+            Undo::Live(mut old) => {
+                // The failed save may be visible all the same: a later one must not carry its number again.
+                old.task.rev = rev.unwrap_or(old.task.rev).max(old.task.rev);
+                self.insert_live(*old);
+                self.retry_soon(id, now);
+            }
+            Undo::Settled(summary) => self.insert_settled(*summary),
+        }
+        if was_new {
+            self.pending.cleanup.insert(id);
+        }
+    }
+
+    /// After a failed save: what follows from facts is decided again from the facts, a second later.
+    fn retry_soon(&mut self, id: TaskId, now: Now) {
+        let due = now.boot + 1000;
+        if self.live.get(&id).is_some_and(|l| l.due.is_none_or(|d| d > due)) {
+            self.set_due(id, Some(due));
+        }
+    }
+
+    pub(super) fn insert_live(&mut self, live: Live) {
+        let id = live.task.id;
+        self.numbers.insert(live.task.number, id);
+        if !live.task.key.is_empty() {
+            self.keys.insert(crate::store::key_hash(&live.task.key), id);
+        }
+        if live.task.status.is_ended() {
+            self.ended_order.insert((live.task.completed_at.millis().unwrap_or(0), live.task.number));
+        }
+        for notice in &live.task.notices {
+            self.notice_order.insert(notice.seq, id);
+        }
+        if let Some(due) = live.due {
+            self.timers.insert((due, id));
+        }
+        if live.holds_slot() {
+            self.slots_used += 1;
+        }
+        self.settled.remove(&id);
+        self.live.insert(id, live);
+        self.requeue(id);
+    }
+
+    pub(super) fn insert_settled(&mut self, summary: Summary) {
+        let id = summary.id;
+        self.numbers.insert(summary.number, id);
+        if summary.key_hash != 0 {
+            self.keys.insert(summary.key_hash, id);
+        }
+        self.ended_order.insert((summary.completed_ms, summary.number));
+        if summary.last_seq != 0 {
+            self.notice_order.insert(summary.last_seq, id);
+        }
+        self.settled.insert(id, summary);
+    }
+
+    /// Takes a task out of the state and every index.
+    pub(super) fn unindex(&mut self, id: TaskId) -> Option<Live> {
+        if let Some(summary) = self.settled.remove(&id) {
+            self.numbers.remove(&summary.number);
+            self.keys.remove(&summary.key_hash);
+            self.ended_order.remove(&(summary.completed_ms, summary.number));
+            self.notice_order.remove(&summary.last_seq);
+        }
+        let live = self.live.remove(&id)?;
+        self.numbers.remove(&live.task.number);
+        self.keys.remove(&crate::store::key_hash(&live.task.key));
+        self.ended_order.remove(&(live.task.completed_at.millis().unwrap_or(0), live.task.number));
+        for notice in &live.task.notices {
+            self.notice_order.remove(&notice.seq);
+        }
+        if let Some(due) = live.due {
+            self.timers.remove(&(due, id));
+        }
+        if live.holds_slot() {
+            self.slots_used -= 1;
+        }
+        self.ready.remove(&(live.task.number, id));
+        Some(live)
+    }
+}
+
+/// An effect of a batch with failed saves: done, dropped, or turned into a refusal.
+fn release(after: &[TaskId], effect: Effect, bad: &HashSet<TaskId>, all: bool, why: &SaveError) -> Option<Effect> {
+    let dropped = after.iter().any(|id| bad.contains(id));
+    match effect {
+        Effect::Reply { request, result } if dropped || (all && result.is_ok()) => {
+            let refused = Refused::new(RefusedCode::Storage, format!("not done, because it could not be saved: {why}"))
+                .hint("free some space or repair the disk, then repeat the command; `octo doctor` says more");
+            Some(Effect::Reply { request, result: Err(refused) })
+        }
+        effect => (!dropped).then_some(effect),
+    }
+}

@@ -1,0 +1,115 @@
+//! From the records on disk to the state: what a start does before it takes commands.
+
+use super::{Core, Effect, Live, Now, Phase, judge::is_process};
+use crate::store::Loaded;
+use crate::task::{Status, Task, TaskId};
+
+impl Core {
+    pub(super) fn load(&mut self, loaded: Loaded, now: Now) {
+        self.marks = loaded.marks;
+        self.problems.extend(loaded.problems.iter().map(ToString::to_string));
+        for summary in loaded.ended {
+            self.marks.numbers_used = self.marks.numbers_used.max(summary.number);
+            self.marks.seq_used = self.marks.seq_used.max(summary.last_seq);
+            self.insert_settled(summary);
+        }
+        let mut live = loaded.live;
+        live.sort_by(|a, b| (a.number, &a.created_at, a.id).cmp(&(b.number, &b.created_at, b.id)));
+        for task in &live {
+            self.marks.numbers_used = self.marks.numbers_used.max(task.number);
+            let seq = task.notices.iter().map(|n| n.seq).max().unwrap_or(0);
+            self.marks.seq_used = self.marks.seq_used.max(seq);
+        }
+        for task in live {
+            self.load_live(task, now);
+        }
+        let foreign = self.live.values().filter(|l| l.phase == Phase::Foreign).count();
+        if foreign > 0 {
+            self.problems.push(format!(
+                "{foreign} task records came from elsewhere and are shown only; `octo trust` accepts them"
+            ));
+        }
+        for id in loaded.stray_folders {
+            self.removing.insert(id, now.boot);
+        }
+    }
+
+    fn load_live(&mut self, mut task: Task, now: Now) {
+        let id = task.id;
+        if task.number == 0 {
+            self.marks.numbers_used += 1;
+            task.number = self.marks.numbers_used;
+        }
+        task.run = task.run.max(1);
+        let phase = self.boot_phase(&task);
+        let look = phase == Phase::Unseen;
+        let fold = phase == Phase::Settling;
+        let mut live = Live::new(task, phase);
+        if look || fold {
+            live.due = Some(now.boot);
+        }
+        self.insert_live(live);
+        self.add_dependents(id);
+    }
+
+    pub(super) fn boot_phase(&self, task: &Task) -> Phase {
+        if self.check_mark(task).is_err() {
+            Phase::Foreign
+        } else if task.status.is_ended() {
+            Phase::Settling
+        } else if is_process(task) {
+            Phase::Unseen
+        } else {
+            // Agents are run by a later version; this one shows them and leaves them alone.
+            Phase::Foreign
+        }
+    }
+
+    /// Accepts the records that came from elsewhere; returns how many.
+    pub(super) fn trust_records(&mut self, now: Now) -> Vec<TaskId> {
+        let ids: Vec<TaskId> = self
+            .live
+            .iter()
+            .filter(|(_, l)| l.phase == Phase::Foreign && l.task.mark != self.limits.mark)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &ids {
+            self.touch(*id);
+            let mark = self.limits.mark.clone();
+            let Some(live) = self.live.get_mut(id) else { continue };
+            live.task.mark = mark;
+            let task = live.task.clone();
+            let phase = self.boot_phase(&task);
+            self.set_phase(*id, phase);
+            self.set_due(*id, Some(now.boot));
+            self.ring(*id);
+        }
+        self.problems.retain(|p| !p.contains("`octo trust` accepts them"));
+        ids
+    }
+
+    /// Counts of live and settled tasks by status word.
+    pub(super) fn counts(&self) -> std::collections::BTreeMap<String, usize> {
+        let mut counts = std::collections::BTreeMap::new();
+        let live = self.live.values().map(|l| l.task.status);
+        let settled = self.settled.values().map(|s| s.status);
+        for status in live.chain(settled) {
+            *counts.entry(status.word().to_owned()).or_insert(0) += 1;
+        }
+        debug_assert!(Status::ALL.len() >= counts.len());
+        counts
+    }
+
+    /// Looks at every live run again: after a trust, or when the watcher says it may have missed something.
+    pub fn look_at_all(&mut self) {
+        let runs: Vec<_> = self
+            .live
+            .iter()
+            .filter(|(_, l)| matches!(l.phase, Phase::Starting { .. } | Phase::Running { .. } | Phase::Unseen))
+            .map(|(id, l)| (*id, l.task.run))
+            .collect();
+        for (id, run) in runs {
+            self.emit(None, Effect::Look { id, run });
+        }
+    }
+}

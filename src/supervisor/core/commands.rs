@@ -1,0 +1,361 @@
+//! What people ask for, decided: start, stop, retry, remove, clear, trust.
+
+use super::{Core, Effect, Live, Now, Phase, RequestId, Resolved, schedule::stamp};
+use crate::command::{Actor, Env, Refused, RefusedCode, StartRequest, TaskRef};
+use crate::store::key_hash;
+use crate::task::{Kind, Status, Step, Task, TaskId};
+
+/// One task to start, with everything that needed IO already found out by the caller.
+#[derive(Debug, Clone)]
+pub struct NewTask {
+    /// What was asked for; `cwd` is absolute.
+    pub request: StartRequest,
+    /// A fresh id and its uuid.
+    pub id: TaskId,
+    /// The uuid that the id was cut from.
+    pub uuid: String,
+    /// The digest of the caller's environment; empty: the daemon's own.
+    pub env_digest: String,
+}
+
+/// What can be asked of the core.
+#[derive(Debug)]
+pub enum Ask {
+    /// Start tasks, all or none of them.
+    Start {
+        /// The tasks, in order.
+        tasks: Vec<NewTask>,
+        /// The environments that they name and that are not stored yet.
+        envs: Vec<(String, Env)>,
+    },
+    /// Stop a task.
+    Stop {
+        /// Which.
+        id: TaskId,
+        /// Why, in the owner's words; `cancel` otherwise.
+        reason: String,
+    },
+    /// Run an ended task again.
+    Retry {
+        /// Which.
+        id: TaskId,
+    },
+    /// Forget an ended task.
+    Remove {
+        /// Which.
+        id: TaskId,
+    },
+    /// Hide all ended tasks from the lists.
+    Clear,
+    /// Accept the records that came from elsewhere.
+    Trust,
+    /// Stop every task that has not ended, and start none any more.
+    StopAll,
+    /// Take no new work: the daemon is about to leave.
+    Leave,
+}
+
+/// What the core answers.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// The tasks of a start, in order, and whether each is new.
+    Started(Vec<(Resolved, bool)>),
+    /// One task, as it stands after the request.
+    Task(Box<Task>),
+    /// The ids of the tasks concerned.
+    Ids(Vec<TaskId>),
+    /// Done.
+    Done,
+}
+
+type Decision = Result<(Vec<TaskId>, Reply), Refused>;
+
+impl Core {
+    pub(super) fn ask(
+        &mut self,
+        request: RequestId,
+        actor: &Actor,
+        ask: Ask,
+        record: Option<Box<Task>>,
+        now: Now,
+    ) {
+        let decision = match ask {
+            Ask::Start { tasks, envs } => self.start(actor, tasks, envs, now),
+            Ask::Stop { id, reason } => self.stop(actor, id, reason, now),
+            Ask::Retry { id } => self.retry(id, record, now),
+            Ask::Remove { id } => self.remove(id, record),
+            Ask::Clear => self.clear(now),
+            Ask::Trust => Ok((vec![], Reply::Ids(self.trust_records(now)))).map(|(_, r)| (ids_of(&r), r)),
+            Ask::StopAll => Ok(self.stop_all(actor, now)),
+            Ask::Leave => {
+                self.shutting_down = true;
+                Ok((vec![], Reply::Done))
+            }
+        };
+        match decision {
+            Ok((after, reply)) => self.emit_after_all(after, Effect::Reply { request, result: Ok(reply) }),
+            Err(refused) => self.emit(None, Effect::Reply { request, result: Err(refused) }),
+        }
+    }
+
+    fn start(&mut self, actor: &Actor, tasks: Vec<NewTask>, envs: Vec<(String, Env)>, now: Now) -> Decision {
+        if self.shutting_down {
+            return Err(Refused::new(RefusedCode::Unavailable, "the daemon is shutting down").hint("try again"));
+        }
+        // Everything that can be refused is refused before anything changes.
+        let mut plans = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            plans.push(self.plan(task)?);
+        }
+        self.envs.extend(envs);
+        let parent = if let Actor::Task(parent) = actor { *parent } else { None };
+        let (mut fresh, mut started, mut after) = (vec![], vec![], vec![]);
+        for plan in plans {
+            match plan {
+                Plan::Known(id) => {
+                    started.push((self.shown(id), false));
+                    after.push(id);
+                }
+                Plan::New(new, deps) => {
+                    // The same key twice in one request is one task.
+                    if let Some(id) = self.by_key(&new.request.key) {
+                        started.push((self.shown(id), false));
+                        continue;
+                    }
+                    let task = self.accept(*new, deps, parent, now);
+                    fresh.push(task.id);
+                    started.push((Resolved::Live(Box::new(task)), true));
+                }
+            }
+        }
+        after.extend(&fresh);
+        self.group(fresh);
+        Ok((after, Reply::Started(started)))
+    }
+
+    fn shown(&self, id: TaskId) -> Resolved {
+        self.live_task(id).map_or(Resolved::Settled(id), |l| Resolved::Live(Box::new(l.task.clone())))
+    }
+
+    fn plan(&self, new: NewTask) -> Result<Plan, Refused> {
+        if let Some(id) = self.by_key(&new.request.key) {
+            return Ok(Plan::Known(id));
+        }
+        let mut deps = Vec::new();
+        for dep in &new.request.after {
+            deps.push(self.after_ref(dep)?);
+        }
+        Ok(Plan::New(Box::new(new), deps))
+    }
+
+    fn after_ref(&self, dep: &TaskRef) -> Result<TaskId, Refused> {
+        let id = self.resolve(dep)?;
+        match self.status_of(id) {
+            Some(status) if status.is_ended() && status != Status::Completed => Err(Refused::new(
+                RefusedCode::Conflict,
+                format!("task {dep} has ended as {status}, so nothing can wait for it to complete"),
+            )
+            .hint(format!("`octo task {dep} retry` runs it again"))),
+            _ => Ok(id),
+        }
+    }
+
+    /// The task that has this idempotency key.
+    #[must_use]
+    pub fn by_key(&self, key: &str) -> Option<TaskId> {
+        if key.is_empty() {
+            return None;
+        }
+        self.keys.get(&key_hash(key)).copied()
+    }
+
+    fn accept(&mut self, new: NewTask, deps: Vec<TaskId>, parent: Option<TaskId>, now: Now) -> Task {
+        let request = new.request;
+        self.marks.numbers_used += 1;
+        let mut task = Task::new(new.id, self.marks.numbers_used, stamp(now));
+        task.uuid = new.uuid;
+        task.key = request.key;
+        task.name = request.name;
+        task.kind = Kind::Process;
+        task.command = request.command;
+        task.cwd = request.cwd;
+        task.env = new.env_digest;
+        task.env_overrides = request.env_overrides;
+        task.timeout = request.timeout;
+        task.after = deps;
+        task.notify = request.notify;
+        task.leave_children = request.leave_children;
+        task.allow_dispatch = request.allow_dispatch;
+        task.parent = parent;
+        task.mark = self.limits.mark.clone();
+        let id = task.id;
+        self.touch(id);
+        if !task.env.is_empty() {
+            *self.env_uses.entry(task.env.clone()).or_default() += 1;
+        }
+        self.insert_live(Live::new(task.clone(), Phase::Queued));
+        self.add_dependents(id);
+        self.ring(id);
+        task.rev += 1;
+        task
+    }
+
+    fn stop(&mut self, actor: &Actor, id: TaskId, reason: String, now: Now) -> Decision {
+        let Some(live) = self.live_task(id) else { return Err(self.ended_already(id)) };
+        self.check_mark(&live.task)?;
+        if live.task.status.is_ended() {
+            return Err(self.ended_already(id));
+        }
+        let reason = if reason.is_empty() { "cancel".to_owned() } else { reason };
+        if live.task.stop.is_none() {
+            if live.phase == Phase::Queued {
+                let stop = crate::task::Stop {
+                    by: actor.to_string(),
+                    at: stamp(now),
+                    reason,
+                    extra: serde_json::Map::new(),
+                };
+                self.stop_queued(id, stop, now);
+            } else {
+                self.intend_stop(id, &actor.to_string(), reason, now);
+            }
+        }
+        Ok((vec![id], self.task_reply(id)))
+    }
+
+    /// A task that was never launched ends at once, in the save that holds the intent.
+    fn stop_queued(&mut self, id: TaskId, stop: crate::task::Stop, now: Now) {
+        self.touch(id);
+        let error = format!("cancelled by {} before it started", stop.by);
+        if let Some(live) = self.live.get_mut(&id) {
+            live.task.stop = Some(stop);
+        }
+        self.end(id, Status::Cancelled, error, now);
+    }
+
+    fn stop_all(&mut self, actor: &Actor, now: Now) -> (Vec<TaskId>, Reply) {
+        self.shutting_down = true;
+        let mut ids: Vec<TaskId> =
+            self.live.iter().filter(|(_, l)| !l.task.status.is_ended()).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        let stopped: Vec<TaskId> =
+            ids.into_iter().filter(|id| self.stop(actor, *id, "cancel".to_owned(), now).is_ok()).collect();
+        (stopped.clone(), Reply::Ids(stopped))
+    }
+
+    fn task_reply(&self, id: TaskId) -> Reply {
+        match self.live_task(id) {
+            Some(live) => {
+                let mut task = live.task.clone();
+                task.rev += 1;
+                Reply::Task(Box::new(task))
+            }
+            None => Reply::Done,
+        }
+    }
+
+    fn ended_already(&self, id: TaskId) -> Refused {
+        let status = self.status_of(id).map_or("gone".to_owned(), |s| s.to_string());
+        Refused::new(RefusedCode::Conflict, format!("task {id} has already ended: {status}"))
+            .hint(format!("`octo task {id}` shows it, `octo task {id} retry` runs it again"))
+    }
+
+    fn retry(&mut self, id: TaskId, record: Option<Box<Task>>, now: Now) -> Decision {
+        self.ended_task(id, record.as_deref(), "retried")?;
+        if self.shutting_down {
+            return Err(Refused::new(RefusedCode::Unavailable, "the daemon is shutting down").hint("try again"));
+        }
+        self.touch(id);
+        let old = match (self.unindex(id), record) {
+            (Some(live), _) => live.task,
+            (None, Some(record)) => *record,
+            (None, None) => return Err(Refused::no_such_task(id)),
+        };
+        self.preserve(old.clone());
+        let mut task = old;
+        task.run += 1;
+        task.stop = None;
+        task.launches = 0;
+        task.result.clear();
+        task.error.clear();
+        task.exit_code = None;
+        task.signal = None;
+        task.started_at = crate::task::Stamp::default();
+        task.completed_at = crate::task::Stamp::default();
+        if let Err(illegal) = task.take(Step::Retry, &stamp(now)) {
+            tracing::error!(%id, %illegal, "a retry of an ended task was refused");
+        }
+        self.insert_live(Live::new(task, Phase::Queued));
+        self.add_dependents(id);
+        self.ring(id);
+        self.check_dependencies(id, now);
+        Ok((vec![id], self.task_reply(id)))
+    }
+
+    fn remove(&mut self, id: TaskId, record: Option<Box<Task>>) -> Decision {
+        self.ended_task(id, record.as_deref(), "removed")?;
+        if let Some(waiting) = self.waiting_for(id) {
+            return Err(Refused::new(RefusedCode::Conflict, format!("task {waiting} waits for task {id}"))
+                .hint(format!("`octo task {waiting} cancel` first")));
+        }
+        self.touch_removed(id);
+        let number = self.settled.get(&id).map(|s| s.number).or(self.live.get(&id).map(|l| l.task.number));
+        if number == Some(self.marks.numbers_used) || self.newest_notice_is_of(id) {
+            self.touch_marks();
+        }
+        let env = record.map(|r| r.env).or(self.live.get(&id).map(|l| l.task.env.clone()));
+        self.unindex(id);
+        self.emit(Some(id), Effect::RemoveFiles { id });
+        self.emit(Some(id), Effect::Ring(crate::supervisor::Event::Task { id }));
+        self.forget_env(id, env);
+        Ok((vec![id], Reply::Ids(vec![id])))
+    }
+
+    fn forget_env(&mut self, id: TaskId, env: Option<String>) {
+        let Some(digest) = env.filter(|e| !e.is_empty()) else { return };
+        if let Some(uses) = self.env_uses.get_mut(&digest) {
+            *uses = uses.saturating_sub(1);
+            if *uses == 0 {
+                self.emit(Some(id), Effect::DropEnv(digest));
+            }
+        }
+    }
+
+    fn newest_notice_is_of(&self, id: TaskId) -> bool {
+        self.notice_order.last_key_value().is_some_and(|(_, last)| *last == id)
+    }
+
+    fn waiting_for(&self, id: TaskId) -> Option<TaskId> {
+        let waiting = self.dependents.get(&id)?;
+        waiting.iter().find(|w| self.live.get(w).is_some_and(|l| !l.task.status.is_ended())).copied()
+    }
+
+    /// Refuses unless the task has ended and is of this installation.
+    fn ended_task(&self, id: TaskId, record: Option<&Task>, verb: &str) -> Result<(), Refused> {
+        let task = self.live_task(id).map(|l| &l.task).or(record).ok_or_else(|| Refused::no_such_task(id))?;
+        self.check_mark(task)?;
+        if task.status.is_ended() {
+            return Ok(());
+        }
+        Err(Refused::new(RefusedCode::Conflict, format!("task {id} is {}; only an ended task can be {verb}", task.status))
+            .hint(format!("`octo task {id} cancel` stops it, `octo task {id} wait` waits for it")))
+    }
+
+    fn clear(&mut self, now: Now) -> Decision {
+        let hidden: Vec<TaskId> = self.history_ids().collect();
+        self.marks.cleared_ms = now.wall;
+        self.touch_marks();
+        Ok((vec![], Reply::Ids(hidden)))
+    }
+}
+
+enum Plan {
+    /// The key names a task that is there already.
+    Known(TaskId),
+    /// A new task, and the tasks it waits for.
+    New(Box<NewTask>, Vec<TaskId>),
+}
+
+fn ids_of(reply: &Reply) -> Vec<TaskId> {
+    if let Reply::Ids(ids) = reply { ids.clone() } else { vec![] }
+}

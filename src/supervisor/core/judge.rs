@@ -1,0 +1,328 @@
+//! From facts to the record: what a look at a run means for its task.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Core, Effect, Live, Now, Phase, schedule::stamp};
+use crate::exec::{Look, Report};
+use crate::run::{Claim, Exit, ExitReason, Verdict, verdict};
+use crate::store::Summary;
+use crate::supervisor::Event;
+use crate::task::{Delivery, Kind, Notice, NoticeKind, Status, Step, Stop, Task, TaskId};
+
+/// Launches that may fail before the task does.
+const LAUNCHES: u32 = 3;
+
+impl Core {
+    pub(super) fn looked(&mut self, id: TaskId, run: u32, look: Look, now: Now) {
+        let Some(live) = self.live.get(&id) else { return };
+        if live.task.status.is_ended() || live.task.run != run || live.phase == Phase::Foreign {
+            return;
+        }
+        if live.phase == Phase::Sweeping {
+            return;
+        }
+        let (own, waited) = match live.phase {
+            Phase::Starting { since, own } => (own, now.boot.saturating_sub(since)),
+            _ => (false, 0),
+        };
+        let status = live.task.status;
+        let stop = live.task.stop.is_some();
+        match verdict(status, stop, &look.facts, Duration::from_millis(waited)) {
+            Verdict::NotSpawned => self.not_spawned(id, now),
+            Verdict::Ended(exit) => self.exited(id, &exit, look.report, now),
+            Verdict::Running(claim) => self.running(id, run, claim, now),
+            Verdict::Starting => self.starting(id, now),
+            Verdict::VoidFirst => self.emit(None, Effect::Void { id, run }),
+            Verdict::NeverStarted => self.never_started(id, own, now),
+            Verdict::CutOff(claim) => {
+                self.set_phase(id, Phase::Sweeping);
+                self.emit(None, Effect::EndLeft { id, run, claim });
+            }
+        }
+    }
+
+    /// No run folder and a dispatched record: this run was never spawned.
+    fn not_spawned(&mut self, id: TaskId, now: Now) {
+        let Some(live) = self.live.get(&id) else { return };
+        if live.task.stop.is_some() {
+            let stop = live.task.stop.clone();
+            self.end_stopped(id, stop.as_ref(), now);
+            return;
+        }
+        self.set_due(id, None);
+        self.set_phase(id, Phase::Queued);
+        self.check_dependencies(id, now);
+    }
+
+    /// At boot: a task whose dependency ended badly while the daemon was away.
+    pub(super) fn check_dependencies(&mut self, id: TaskId, now: Now) {
+        let after = self.live.get(&id).map(|l| l.task.after.clone()).unwrap_or_default();
+        for dep in after {
+            let status = self.status_of(dep);
+            if status.is_none_or(|s| s.is_ended() && s != Status::Completed) {
+                let ended = status.map_or("was removed".to_owned(), |s| format!("ended as {s}"));
+                self.end(id, Status::Cancelled, format!("task {dep}, which it waited for, {ended}"), now);
+                return;
+            }
+        }
+    }
+
+    fn starting(&mut self, id: TaskId, now: Now) {
+        if let Some(Phase::Unseen) = self.live.get(&id).map(|l| l.phase.clone()) {
+            self.set_phase(id, Phase::Starting { since: now.boot, own: false });
+        }
+        self.set_due(id, Some(now.boot + 1000));
+    }
+
+    /// The claim was seen and the lock is held.
+    fn running(&mut self, id: TaskId, run: u32, claim: Option<Claim>, now: Now) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let adopted = matches!(live.phase, Phase::Unseen | Phase::Starting { own: false, .. });
+        let fresh = live.task.status == Status::Dispatched;
+        if fresh {
+            // Nothing must be saved for this: the claim on disk proves it. The record follows lazily.
+            live.lazy = true;
+            live.task.started_at = claim.as_ref().map_or_else(|| stamp(now), |c| c.at.clone());
+        }
+        let known = matches!(live.phase, Phase::Running { .. });
+        if fresh {
+            self.take(id, Step::Run, now);
+        }
+        if !known {
+            self.set_phase(id, Phase::Running { claim: claim.clone() });
+            self.ring(id);
+        }
+        if adopted && let Some(claim) = &claim {
+            self.emit(None, Effect::Adopt { id, run, claim: claim.clone() });
+        }
+        let Some(live) = self.live.get_mut(&id) else { return };
+        if live.task.stop.is_some() && live.stop_sent.is_none() {
+            live.stop_sent = Some(now.boot);
+            if let Some(claim) = claim {
+                self.emit(Some(id), Effect::Stop { id, run, claim });
+            }
+        }
+        let due = self.next_look(id, now);
+        self.set_due(id, Some(due));
+    }
+
+    /// The void claim was won: this run never started.
+    fn never_started(&mut self, id: TaskId, own: bool, now: Now) {
+        let Some(live) = self.live.get(&id) else { return };
+        if live.task.stop.is_some() {
+            let stop = live.task.stop.clone();
+            self.end_stopped(id, stop.as_ref(), now);
+            return;
+        }
+        let why = live.last_failure.clone();
+        self.touch(id);
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.task.launches += u32::from(own);
+        if live.task.launches >= LAUNCHES {
+            let why = if why.is_empty() { "the shim ended before it claimed the run".to_owned() } else { why };
+            self.end(id, Status::Failed, format!("launch: {why} (tried {LAUNCHES} times)"), now);
+            return;
+        }
+        live.task.run += 1;
+        let backoff = if live.task.launches == 0 { 0 } else { 1000 };
+        self.set_due(id, (backoff > 0).then_some(now.boot + backoff));
+        self.set_phase(id, Phase::Queued);
+    }
+
+    pub(super) fn launch_failed(&mut self, id: TaskId, run: u32, why: String, passing: bool, now: Now) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        if live.task.run != run || !matches!(live.phase, Phase::Starting { .. }) {
+            return;
+        }
+        live.last_failure = why;
+        // The run folder may be there already: the table decides, and voids it if it must.
+        self.set_phase(id, Phase::Starting { since: now.boot, own: !passing });
+        self.set_due(id, Some(now.boot + 1000));
+    }
+
+    /// `exit.json` says how it ended.
+    fn exited(&mut self, id: TaskId, exit: &Exit, report: Report, now: Now) {
+        let Some(live) = self.live.get(&id) else { return };
+        let (status, error) = outcome(&live.task, exit, &report, self.limits.log_quota);
+        self.touch(id);
+        let Some(live) = self.live.get_mut(&id) else { return };
+        if live.task.started_at.is_empty() {
+            live.task.started_at = live.task.history.last().map(|h| h.at.clone()).unwrap_or_default();
+        }
+        if live.task.status == Status::Dispatched && exit.error.is_none() {
+            self.take(id, Step::Run, now);
+        }
+        if let Some(live) = self.live.get_mut(&id) {
+            live.task.exit_code = exit.code;
+            live.task.signal = exit.signal;
+            fill(&mut live.task, report);
+        }
+        self.end(id, status, error, now);
+    }
+
+    pub(super) fn left_ended(&mut self, id: TaskId, run: u32, report: Report, now: Now) {
+        let Some(live) = self.live.get(&id) else { return };
+        if live.phase != Phase::Sweeping || live.task.run != run {
+            return;
+        }
+        let stop = live.task.stop.clone();
+        self.touch(id);
+        if let Some(live) = self.live.get_mut(&id) {
+            fill(&mut live.task, report);
+        }
+        if stop.is_some() {
+            self.end_stopped(id, stop.as_ref(), now);
+        } else {
+            let error = "interrupted: it was cut off without an exit record (its shim was killed, or the machine went \
+                         down); it is not run again unasked";
+            self.end(id, Status::Interrupted, error.to_owned(), now);
+        }
+    }
+
+    fn end_stopped(&mut self, id: TaskId, stop: Option<&Stop>, now: Now) {
+        let timeout = self.live.get(&id).map_or(0, |l| l.task.timeout);
+        let (status, error) = stopped(stop, timeout);
+        self.end(id, status, error, now);
+    }
+
+    /// Ends a task: one save carries the outcome and the notice that is owed.
+    pub(super) fn end(&mut self, id: TaskId, status: Status, error: String, now: Now) {
+        self.touch(id);
+        if !self.take(id, Step::End(status), now) {
+            return;
+        }
+        let bridges = self.limits.bridges.clone();
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.task.error = error;
+        live.lazy = false;
+        live.stop_sent = None;
+        let notice = NoticeKind::of_end(status).filter(|kind| live.task.notify.wants(*kind));
+        if let Some(kind) = notice {
+            self.marks.seq_used += 1;
+            let to: BTreeMap<_, _> = bridges.into_iter().map(|b| (b, Delivery::Owed)).collect();
+            let notice = Notice {
+                rev: live.task.rev + 1,
+                seq: self.marks.seq_used,
+                kind,
+                at: stamp(now),
+                to,
+                extra: serde_json::Map::new(),
+            };
+            self.notice_order.insert(notice.seq, id);
+            live.task.notices.push(notice);
+        }
+        let number = live.task.number;
+        self.ended_order.insert((now.wall, number));
+        self.set_phase(id, Phase::Settling);
+        self.set_due(id, Some(now.boot + 1000));
+        self.emit(Some(id), Effect::Fold { id });
+        self.ring(id);
+        if notice.is_some() {
+            let seq = self.marks.seq_used;
+            self.emit(Some(id), Effect::Ring(Event::Notice { seq }));
+        }
+        self.release_dependents(id, now);
+    }
+
+    pub(super) fn folded(&mut self, id: TaskId, done: bool, now: Now) {
+        let Some(live) = self.live.get(&id) else { return };
+        if live.phase != Phase::Settling {
+            return;
+        }
+        if !done || live.task.owes_notices() {
+            self.set_due(id, Some(now.boot + 1000));
+            return;
+        }
+        if let Some(live) = self.unindex(id) {
+            let after = live.task.after.clone();
+            self.drop_dependents(id, &after);
+            let summary = Summary::of(&live.task);
+            for notice in &live.task.notices {
+                self.notice_order.insert(notice.seq, id);
+            }
+            self.insert_settled(summary.clone());
+            self.emit(None, Effect::NoteEnded(summary));
+        }
+    }
+
+    pub(super) fn files_removed(&mut self, id: TaskId, done: bool, now: Now) {
+        if done {
+            self.removing.remove(&id);
+        } else {
+            self.removing.insert(id, now.boot + 1000);
+        }
+    }
+
+    pub(super) fn ring(&mut self, id: TaskId) {
+        self.emit(Some(id), Effect::Ring(Event::Task { id }));
+    }
+
+    pub(super) fn live_task(&self, id: TaskId) -> Option<&Live> {
+        self.live.get(&id)
+    }
+}
+
+fn fill(task: &mut Task, report: Report) {
+    task.result = report.result;
+    if !report.session_id.is_empty() {
+        task.session_id = report.session_id;
+    }
+    if let Some(usage) = report.usage {
+        task.usage = usage;
+    }
+}
+
+/// The status and the error of a run that left an exit record.
+fn outcome(task: &Task, exit: &Exit, report: &Report, quota: u64) -> (Status, String) {
+    if let Some(error) = &exit.error {
+        let error = if error.starts_with("launch") { error.clone() } else { format!("launch: {error}") };
+        return (Status::Failed, error);
+    }
+    match exit.reason {
+        Some(ExitReason::LogQuota) => {
+            let error = format!("log_quota: stopped, because its output passed {} MiB", quota / (1024 * 1024));
+            return (Status::Failed, error);
+        }
+        Some(ExitReason::Stop) => return stopped(task.stop.as_ref(), task.timeout),
+        None => {}
+    }
+    let ended = match (exit.code, exit.signal) {
+        (Some(0), _) => String::new(),
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("ended by signal {signal} ({})", signal_name(signal)),
+        (None, None) => "ended without an exit code".to_owned(),
+    };
+    match (&report.failed, ended.is_empty()) {
+        (Some(why), _) => (Status::Failed, why.clone()),
+        (None, true) => (Status::Completed, String::new()),
+        (None, false) => (Status::Failed, ended),
+    }
+}
+
+/// The status and the error of a run that was stopped; without an intent it was cut off from outside.
+fn stopped(stop: Option<&Stop>, timeout: u64) -> (Status, String) {
+    let Some(stop) = stop else {
+        let error = "interrupted: its shim was told to stop from outside Octo (a shutdown of the session or machine?)";
+        return (Status::Interrupted, error.to_owned());
+    };
+    match stop.reason.as_str() {
+        "timeout" => (Status::Failed, format!("timeout: stopped after {timeout} s")),
+        "low_disk" => (
+            Status::Failed,
+            "low_disk: stopped, because the disk is nearly full and this task wrote the most".to_owned(),
+        ),
+        "cancel" | "" => (Status::Cancelled, format!("cancelled by {}", stop.by)),
+        words => (Status::Cancelled, format!("cancelled by {}: {words}", stop.by)),
+    }
+}
+
+/// `SIGTERM` and the like.
+fn signal_name(signal: i32) -> &'static str {
+    nix::sys::signal::Signal::try_from(signal).map_or("unknown", |s| s.as_str())
+}
+
+/// Only process tasks have runs so far.
+pub(super) fn is_process(task: &Task) -> bool {
+    task.kind == Kind::Process
+}

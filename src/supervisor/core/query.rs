@@ -1,0 +1,245 @@
+//! Looking things up: references, lists, notices, status. Nothing here changes anything.
+
+use super::{Core, Phase};
+use crate::command::{ListQuery, Refused, RefusedCode, StatusReport, TaskRef};
+use crate::task::{Status, Task, TaskId};
+
+/// A task as the core can show it at once.
+#[derive(Debug, Clone)]
+pub enum Resolved {
+    /// Held whole.
+    Live(Box<Task>),
+    /// Settled: its record is on disk.
+    Settled(TaskId),
+}
+
+/// One page of a list: live tasks whole, settled ones by id, for the caller to read.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Tasks that have not ended: running, then paused, then queued.
+    pub active: Vec<Task>,
+    /// Ended tasks, newest end first.
+    pub history: Vec<TaskId>,
+    /// The cursor of the next page.
+    pub next: Option<String>,
+    /// How many ended tasks match in all.
+    pub total: usize,
+}
+
+/// How many ended tasks a page has when nothing is said.
+const PAGE: usize = 50;
+
+impl Core {
+    /// The id that a reference names: an exact id, else a number, else an unambiguous prefix.
+    ///
+    /// # Errors
+    /// No such task, or several.
+    pub fn resolve(&self, reference: &TaskRef) -> Result<TaskId, Refused> {
+        let text = reference.0.trim().trim_start_matches('#');
+        if let Ok(id) = text.parse::<TaskId>()
+            && self.known(id)
+        {
+            return Ok(id);
+        }
+        if let Ok(number) = text.parse::<u64>()
+            && let Some(id) = self.numbers.get(&number)
+        {
+            return Ok(*id);
+        }
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Refused::no_such_task(reference));
+        }
+        let mut fits: Vec<TaskId> =
+            self.live.keys().chain(self.settled.keys()).filter(|id| id.as_str().starts_with(text)).copied().collect();
+        fits.sort_unstable();
+        match fits.as_slice() {
+            [] => Err(Refused::no_such_task(reference)),
+            [id] => Ok(*id),
+            several => {
+                let names: Vec<_> = several.iter().take(5).map(ToString::to_string).collect();
+                Err(Refused::new(
+                    RefusedCode::Ambiguous,
+                    format!("`{reference}` fits {} tasks: {}", several.len(), names.join(", ")),
+                )
+                .hint("write more of the id, or use the task's number"))
+            }
+        }
+    }
+
+    fn known(&self, id: TaskId) -> bool {
+        self.live.contains_key(&id) || self.settled.contains_key(&id)
+    }
+
+    /// The task of a reference.
+    ///
+    /// # Errors
+    /// As [`Core::resolve`].
+    pub fn get(&self, reference: &TaskRef) -> Result<Resolved, Refused> {
+        let id = self.resolve(reference)?;
+        Ok(match self.live.get(&id) {
+            Some(live) => Resolved::Live(Box::new(live.task.clone())),
+            None => Resolved::Settled(id),
+        })
+    }
+
+    /// The record of a live task.
+    #[must_use]
+    pub fn task(&self, id: TaskId) -> Option<&Task> {
+        self.live.get(&id).map(|l| &l.task)
+    }
+
+    /// Whether a task is settled: its record is on disk only.
+    #[must_use]
+    pub fn is_settled(&self, id: TaskId) -> bool {
+        self.settled.contains_key(&id)
+    }
+
+    /// One page of tasks.
+    #[must_use]
+    pub fn list(&self, query: &ListQuery) -> Page {
+        let mut page = Page { active: self.active(query), ..Page::default() };
+        let limit = match query.limit {
+            None => PAGE,
+            Some(0) => usize::MAX,
+            Some(n) => n,
+        };
+        let below = query.cursor.as_deref().and_then(parse_cursor).unwrap_or((i64::MAX, u64::MAX));
+        let filtered = query.status.is_some() || query.kind.is_some();
+        let cleared = if query.hidden { i64::MIN } else { self.marks.cleared_ms };
+        let shown = || self.ended_order.range((cleared, u64::MAX)..);
+        page.total = match (filtered, cleared) {
+            (true, _) => shown().filter(|(_, number)| self.fits(*number, query)).count(),
+            (false, ..=0) => self.ended_order.len(),
+            (false, _) => shown().count(),
+        };
+        for entry in shown().rev().skip_while(|entry| **entry >= below).filter(|(_, number)| self.fits(*number, query)) {
+            if page.history.len() == limit {
+                let last = page.history.last().and_then(|id| self.end_of(*id));
+                page.next = last.map(|(end, number)| format!("{end}.{number}"));
+                break;
+            }
+            page.history.extend(self.numbers.get(&entry.1));
+        }
+        page
+    }
+
+    fn end_of(&self, id: TaskId) -> Option<(i64, u64)> {
+        match (self.live.get(&id), self.settled.get(&id)) {
+            (Some(live), _) => Some((live.task.completed_at.millis().unwrap_or(0), live.task.number)),
+            (None, settled) => settled.map(|s| (s.completed_ms, s.number)),
+        }
+    }
+
+    fn fits(&self, number: u64, query: &ListQuery) -> bool {
+        if query.status.is_none() && query.kind.is_none() {
+            return true;
+        }
+        let Some(id) = self.numbers.get(&number) else { return false };
+        let (status, kind) = match (self.live.get(id), self.settled.get(id)) {
+            (Some(live), _) => (live.task.status, live.task.kind),
+            (None, Some(summary)) => (summary.status, summary.kind),
+            (None, None) => return false,
+        };
+        query.status.is_none_or(|s| s == status) && query.kind.is_none_or(|k| k == kind)
+    }
+
+    fn active(&self, query: &ListQuery) -> Vec<Task> {
+        if query.cursor.is_some() {
+            return Vec::new();
+        }
+        let wanted = |t: &Task| {
+            !t.status.is_ended()
+                && query.status.is_none_or(|s| s == t.status)
+                && query.kind.is_none_or(|k| k == t.kind)
+        };
+        let mut active: Vec<Task> = self.live.values().map(|l| &l.task).filter(|t| wanted(t)).cloned().collect();
+        active.sort_by_key(|t| (rank(t.status), t.number));
+        active
+    }
+
+    /// The ids of the ended tasks that lists show.
+    pub(super) fn history_ids(&self) -> impl Iterator<Item = TaskId> + '_ {
+        let cleared = self.marks.cleared_ms;
+        self.ended_order
+            .iter()
+            .filter(move |(end, _)| *end > cleared)
+            .filter_map(|(_, number)| self.numbers.get(number).copied())
+    }
+
+    /// Up to `limit` notices after a cursor: (sequence number, task), oldest first, and whether more wait.
+    #[must_use]
+    pub fn notices_after(&self, cursor: u64, limit: usize) -> (Vec<(u64, TaskId)>, bool) {
+        let mut found: Vec<_> =
+            self.notice_order.range(cursor.saturating_add(1)..).take(limit + 1).map(|(s, id)| (*s, *id)).collect();
+        let more = found.len() > limit;
+        found.truncate(limit);
+        (found, more)
+    }
+
+    /// The newest notice's sequence number.
+    #[must_use]
+    pub fn notice_seq(&self) -> u64 {
+        self.marks.seq_used
+    }
+
+    /// The part of the status report that the core knows.
+    #[must_use]
+    pub fn status_report(&self) -> StatusReport {
+        StatusReport {
+            slots: self.limits.slots,
+            slots_used: self.slots_used,
+            counts: self.counts(),
+            degraded: self.degraded.clone(),
+            problems: self.problems.clone(),
+            notice_seq: self.marks.seq_used,
+            ..StatusReport::default()
+        }
+    }
+
+    /// Adds something the owner should know.
+    pub fn add_problem(&mut self, problem: String) {
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Counts the records that name each environment; done once, after the start, from all records.
+    pub fn count_env(&mut self, digest: &str, uses: usize) {
+        self.env_uses.insert(digest.to_owned(), uses);
+    }
+
+    /// How many tasks have not ended.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.live.values().filter(|l| !l.task.status.is_ended() && l.phase != Phase::Foreign).count()
+    }
+
+    /// Whether any slot is in use.
+    #[must_use]
+    pub fn busy(&self) -> bool {
+        self.slots_used > 0
+    }
+
+    /// The runs that are running now: (task, run).
+    pub fn running_runs(&self) -> impl Iterator<Item = (TaskId, u32)> + '_ {
+        self.live
+            .iter()
+            .filter(|(_, l)| matches!(l.phase, Phase::Running { .. }))
+            .map(|(id, l)| (*id, l.task.run))
+    }
+}
+
+/// Running first, then what waits for its owner, then what waits for a slot.
+fn rank(status: Status) -> u8 {
+    match status {
+        Status::Running => 0,
+        Status::Paused => 1,
+        Status::Resumed => 2,
+        _ => 3,
+    }
+}
+
+fn parse_cursor(text: &str) -> Option<(i64, u64)> {
+    let (end, number) = text.rsplit_once('.')?;
+    Some((end.parse().ok()?, number.parse().ok()?))
+}

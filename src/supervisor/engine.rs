@@ -1,0 +1,175 @@
+//! One turn of the supervisor: inputs in, saves done, effects carried out.
+//!
+//! The engine joins the pure core to a store and an executor and knows no threads, no sockets and no
+//! clock, so that tests drive it with a store that dies after any write and with runs that never were.
+//! A turn drains what has arrived, lets the core decide, saves everything that is due in one go (the
+//! group commit) and only then carries out what depended on it.
+
+use super::core::{Ask, Batch, Core, Effect, Input, Now, Reply, RequestId, Saved};
+use super::Event;
+use crate::command::{Actor, Refused, RefusedCode};
+use crate::exec::Executor;
+use crate::store::{Persist, ReadError, SaveError};
+use crate::task::{Task, TaskId};
+
+/// What a turn tells the world.
+#[derive(Debug)]
+pub enum Out {
+    /// The answer to a request.
+    Reply {
+        /// The request.
+        request: RequestId,
+        /// The answer.
+        result: Result<Reply, Refused>,
+    },
+    /// The doorbell.
+    Ring(Event),
+}
+
+/// The core, its store and its executor.
+#[derive(Debug)]
+pub struct Engine<S, E> {
+    /// The deciding half.
+    pub core: Core,
+    /// Where records are kept.
+    pub store: S,
+    /// What runs tasks.
+    pub exec: E,
+}
+
+/// Turns of the inner loop after which the engine gives other inputs a chance.
+const ROUNDS: usize = 64;
+
+impl<S: Persist, E: Executor> Engine<S, E> {
+    /// Joins the three.
+    pub fn new(core: Core, store: S, exec: E) -> Self {
+        Engine { core, store, exec }
+    }
+
+    /// Puts a request to the core, with the settled record that it is about.
+    pub fn ask(&mut self, request: RequestId, actor: Actor, ask: Ask, now: Now) -> Option<Out> {
+        let record = match self.record_for(&ask) {
+            Ok(record) => record,
+            Err(refused) => return Some(Out::Reply { request, result: Err(refused) }),
+        };
+        self.core.step(Input::Ask { request, actor, ask: Box::new(ask), record }, now);
+        None
+    }
+
+    fn record_for(&self, ask: &Ask) -> Result<Option<Box<Task>>, Refused> {
+        let id = match ask {
+            Ask::Retry { id } | Ask::Remove { id } if self.core.is_settled(*id) => *id,
+            _ => return Ok(None),
+        };
+        match self.store.read(id) {
+            Ok(task) => Ok(Some(Box::new(task))),
+            Err(ReadError::NotFound) => Err(Refused::no_such_task(id)),
+            Err(ReadError::Bad { why }) => {
+                Err(Refused::new(RefusedCode::Storage, format!("the record of task {id} cannot be read: {why}")))
+            }
+        }
+    }
+
+    /// Saves what is due, does what follows, until nothing is left to do now.
+    pub fn turn(&mut self, now: Now) -> Vec<Out> {
+        let mut out = Vec::new();
+        for _ in 0..ROUNDS {
+            self.core.tick(now);
+            self.core.schedule(now);
+            let batch = self.core.take_batch();
+            let saved = self.save(batch);
+            let effects = self.core.committed(&saved, now);
+            if effects.is_empty() && saved.is_ok() {
+                break;
+            }
+            for effect in effects {
+                out.extend(self.perform(effect, now));
+            }
+        }
+        out
+    }
+
+    fn save(&mut self, mut batch: Batch) -> Saved {
+        let mut saved = Saved::default();
+        if batch.is_empty() {
+            return saved;
+        }
+        for task in &batch.preserve {
+            if let Err(error) = self.exec.preserve(task) {
+                let error = SaveError::new(format!("keeping the output of the last run: {error}"));
+                saved.failed.push((task.id, error));
+            }
+        }
+        if !batch.first.is_empty() {
+            let first = self.store.save(&batch.first);
+            if let Some(Err(error)) = first.into_iter().find(Result::is_err) {
+                // Records may rely on any of these: none of them is saved.
+                saved.failed = batch.writes.iter().map(|(id, _)| (*id, error.clone())).collect();
+                saved.first = Some(error);
+                return saved;
+            }
+        }
+        batch.writes.retain(|(id, _)| !saved.failed.iter().any(|(bad, _)| bad == id));
+        if batch.writes.is_empty() {
+            return saved;
+        }
+        let (ids, writes): (Vec<_>, Vec<_>) = batch.writes.into_iter().unzip();
+        let results = self.store.save(&writes);
+        saved.failed.extend(ids.into_iter().zip(results).filter_map(|(id, result)| result.err().map(|e| (id, e))));
+        saved
+    }
+
+    fn perform(&mut self, effect: Effect, now: Now) -> Option<Out> {
+        match effect {
+            Effect::Reply { request, result } => return Some(Out::Reply { request, result }),
+            Effect::Ring(event) => return Some(Out::Ring(event)),
+            Effect::Look { id, run } => self.look(id, run, now),
+            Effect::Launch { id } => self.launch(id, now),
+            Effect::Void { id, run } => match self.exec.void(id, run) {
+                Ok(_) => self.look(id, run, now),
+                Err(error) => tracing::warn!(%id, run, %error, "could not void a claim"),
+            },
+            Effect::Adopt { id, run, claim } => self.exec.adopt(id, run, &claim),
+            Effect::Stop { id, run, claim } => self.exec.stop(id, run, &claim),
+            Effect::Kill { id, run, claim } => self.exec.kill(id, run, &claim),
+            Effect::EndLeft { id, run, claim } => self.exec.end_left(id, run, claim),
+            Effect::Fold { id } => self.fold(id, now),
+            Effect::RemoveFiles { id } => {
+                let done = self.exec.remove_files(id).unwrap_or_else(|error| {
+                    tracing::warn!(%id, %error, "could not delete the files of a removed task");
+                    false
+                });
+                self.core.step(Input::FilesRemoved { id, done }, now);
+            }
+            Effect::NoteEnded(summary) => self.store.note_ended(&summary),
+            Effect::DropEnv(digest) => self.store.drop_env(&digest),
+        }
+        None
+    }
+
+    fn look(&mut self, id: TaskId, run: u32, now: Now) {
+        let Some(task) = self.core.task(id) else { return };
+        match self.exec.look(task) {
+            Ok(look) => self.core.step(Input::Looked { id, run, look: Box::new(look) }, now),
+            Err(error) => tracing::warn!(%id, run, %error, "could not look at a run; it is tried again"),
+        }
+    }
+
+    fn launch(&mut self, id: TaskId, now: Now) {
+        let Some(task) = self.core.task(id) else { return };
+        let run = task.run;
+        if let Err(error) = self.exec.launch(task) {
+            tracing::warn!(%id, run, %error, "a launch failed");
+            self.core.step(Input::LaunchFailed { id, run, why: error.why, passing: error.passing }, now);
+        }
+    }
+
+    fn fold(&mut self, id: TaskId, now: Now) {
+        let Some(task) = self.core.task(id) else { return };
+        let done = self.exec.fold(task).unwrap_or_else(|error| {
+            tracing::warn!(%id, %error, "could not fold a run folder away; it is tried again");
+            false
+        });
+        self.core.step(Input::Folded { id, done }, now);
+    }
+}
