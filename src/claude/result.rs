@@ -1,0 +1,297 @@
+//! Reads how a print-mode `claude` ended from its log, and judges it.
+//!
+//! The log is claude's standard output and standard error in one file: one event a line
+//! (`stream-json`), one object (`json`), or one array on one line (`json` with `--verbose`), with stray lines
+//! between them, and the last line cut where claude was killed. Only `is_error` of the last result event
+//! tells success: API errors come with `subtype: "success"`, and some with exit code 0.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::task::{RESULT_MAX, Usage};
+
+/// How much of a log's end is read, in bytes. The result event is claude's last line; 16 MiB leave room
+/// for a whole `--verbose` array and for noise behind it, and bound the memory.
+const WINDOW: u64 = 16 * 1024 * 1024;
+
+/// How much of a log's beginning is read for the session id when its end names none, in bytes.
+const HEAD: u64 = 1024 * 1024;
+
+/// How many places of one log that look like an event, but are none, are tried.
+const TRIES: usize = 1000;
+
+/// The event that claude ends with.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ResultEvent {
+    /// `success`, `error_max_turns`, `error_max_budget_usd`, `error_during_execution`, ...
+    pub subtype: String,
+    /// Whether it failed; the only thing that tells.
+    pub is_error: bool,
+    /// The answer, or the API's error.
+    pub result: String,
+    /// What went wrong in claude itself.
+    pub errors: Vec<String>,
+    /// The session, to resume it by.
+    pub session_id: String,
+    /// US dollars of the whole session so far, earlier runs that were resumed included.
+    pub total_cost_usd: Option<f64>,
+    /// US dollars since the result before it (or the start of this process), where claude tells.
+    pub cost_usd: Option<f64>,
+    /// Tokens read since the result before it, cached ones included.
+    pub input_tokens: u64,
+    /// Tokens written since the result before it.
+    pub output_tokens: u64,
+    /// Turns since the result before it.
+    pub num_turns: u64,
+    /// `completed`, `api_error`, `max_turns`, `budget_exhausted`, ...; empty in some versions.
+    pub terminal_reason: String,
+}
+
+/// What a log tells about the claude that wrote it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ClaudeOutcome {
+    /// The last result event; `None` when claude ended without one.
+    pub result: Option<ResultEvent>,
+    /// The session of the last event that names one.
+    pub session_id: Option<String>,
+    /// What this run used; all its result events together, where its input held several prompts.
+    pub usage: Usage,
+    /// The last line that is no event, such as an error message; at most 300 characters.
+    pub last_words: String,
+}
+
+/// How a claude task ended.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Judgement {
+    /// `None`: it completed. Otherwise why it did not, in words for people.
+    pub failed: Option<String>,
+    /// The answer, or as much of its end as a record holds; empty without one.
+    pub result: String,
+    /// What it used of models, without what earlier runs of a resumed session used.
+    pub usage: Usage,
+    /// The session to resume; empty when none is known.
+    pub session_id: String,
+}
+
+/// Reads the outcome from the log of a task that [`is_single_claude`](super::is_single_claude) with a
+/// JSON output format.
+///
+/// Reads at most 17 MiB, however long the log is. Lines that are no events are passed over.
+///
+/// # Errors
+/// Those of opening and reading the file.
+pub fn read_result(log: &Path) -> io::Result<ClaudeOutcome> {
+    let mut file = File::open(log)?;
+    let len = file.metadata()?.len();
+    let mut outcome = scan(&part(&mut file, len.saturating_sub(WINDOW), WINDOW)?);
+    if outcome.session_id.is_none() && len > WINDOW {
+        outcome.session_id = scan(&part(&mut file, 0, HEAD)?).session_id;
+    }
+    Ok(outcome)
+}
+
+fn part(file: &mut File, from: u64, len: u64) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(len).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Tells how the task ended from its exit code (`None`: a signal ended it) and its log.
+#[must_use]
+pub fn judge(exit: Option<i32>, outcome: &ClaudeOutcome) -> Judgement {
+    let ended = exit.map_or_else(|| "ended by a signal".to_owned(), |code| format!("exit code {code}"));
+    let session_id = outcome.session_id.clone().unwrap_or_default();
+    let Some(event) = &outcome.result else {
+        let said = if outcome.last_words.is_empty() { String::new() } else { format!(": {}", outcome.last_words) };
+        let failed = Some(format!("claude gave no result ({ended}){said}"));
+        return Judgement { failed, result: String::new(), usage: outcome.usage.clone(), session_id };
+    };
+    let failed = match exit {
+        _ if event.is_error => Some(format!("claude failed: {} ({ended})", reason(event))),
+        Some(0) => None,
+        _ => Some(format!("{ended}, although claude gave a good result")),
+    };
+    Judgement { failed, result: tail(&event.result, RESULT_MAX).to_owned(), usage: outcome.usage.clone(), session_id }
+}
+
+/// Why claude says that it failed, on one line.
+fn reason(event: &ResultEvent) -> String {
+    let told = [event.errors.join("; "), event.result.clone()];
+    let fallback = [&event.terminal_reason, &event.subtype].into_iter().find(|s| !s.is_empty());
+    let told = told.iter().find(|s| !s.trim().is_empty()).or(fallback);
+    told.map_or_else(|| "it does not say why".to_owned(), |s| one_line(s, 1000))
+}
+
+/// Everything that one stretch of a log says.
+fn scan(bytes: &[u8]) -> ClaudeOutcome {
+    let mut outcome = ClaudeOutcome::default();
+    let mut results = Vec::new();
+    let mut tries = TRIES;
+    for line in bytes.split(|b| *b == b'\n') {
+        let before = tries;
+        let found = events(line, &mut tries, &mut |event| {
+            if let Some(session) = event.session_id() {
+                outcome.session_id = Some(session.to_owned());
+            }
+            results.extend(event.result());
+        });
+        if !found && before == tries && !line.trim_ascii().is_empty() {
+            outcome.last_words = one_line(&String::from_utf8_lossy(&line[..line.len().min(2000)]), 300);
+        }
+    }
+    outcome.usage = usage(&results);
+    outcome.result = results.pop();
+    if let Some(event) = outcome.result.as_ref().filter(|e| !e.session_id.is_empty()) {
+        outcome.session_id = Some(event.session_id.clone());
+    }
+    outcome
+}
+
+/// Hands over the events on one line: usually one, or an array of them, or one behind other text.
+///
+/// Whatever parses is passed over as a whole, so that nothing inside an event counts as one. Tells
+/// whether there were any; `tries` counts down where something only looks like one.
+fn events(line: &[u8], tries: &mut usize, take: &mut dyn FnMut(Event)) -> bool {
+    let mut found = false;
+    let mut at = 0;
+    while *tries > 0 {
+        let Some(start) = find(&line[at..], b"{\"") else { break };
+        at += start;
+        let mut stream = serde_json::Deserializer::from_slice(&line[at..]).into_iter::<Event>();
+        if let Some(Ok(event)) = stream.next() {
+            at += stream.byte_offset();
+            found |= event.kind.is_some();
+            take(event);
+        } else {
+            *tries -= 1;
+            at += 2;
+        }
+    }
+    found
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|w| w == needle)
+}
+
+/// One event as it stands in the log. Every field is read leniently: a surprise in one of them must not
+/// lose the others.
+#[derive(Debug, Deserialize)]
+struct Event {
+    #[serde(rename = "type")]
+    kind: Option<Value>,
+    session_id: Option<Value>,
+    subtype: Option<Value>,
+    is_error: Option<Value>,
+    result: Option<Value>,
+    errors: Option<Value>,
+    total_cost_usd: Option<Value>,
+    num_turns: Option<Value>,
+    terminal_reason: Option<Value>,
+    usage: Option<Value>,
+    model_usage_since_last_result: Option<Value>,
+}
+
+impl Event {
+    fn session_id(&self) -> Option<&str> {
+        self.kind.as_ref()?;
+        self.session_id.as_ref()?.as_str().filter(|s| !s.is_empty())
+    }
+
+    fn result(self) -> Option<ResultEvent> {
+        if self.kind.as_ref()?.as_str() != Some("result") || self.session_id().is_none() {
+            return None;
+        }
+        let subtype = text(&self.subtype);
+        let (input_tokens, output_tokens, cost_usd) = match &self.model_usage_since_last_result {
+            Some(Value::Object(models)) => since_last(models.values()),
+            _ => (input_of(&self.usage), count(&self.usage, "output_tokens"), None),
+        };
+        Some(ResultEvent {
+            is_error: self.is_error.as_ref().and_then(Value::as_bool).unwrap_or(subtype != "success"),
+            result: self.result.as_ref().map(plain).unwrap_or_default(),
+            errors: self
+                .errors
+                .as_ref()
+                .and_then(Value::as_array)
+                .map(|e| e.iter().map(plain).collect())
+                .unwrap_or_default(),
+            session_id: text(&self.session_id),
+            total_cost_usd: self.total_cost_usd.as_ref().and_then(Value::as_f64),
+            cost_usd,
+            input_tokens,
+            output_tokens,
+            num_turns: self.num_turns.as_ref().and_then(Value::as_u64).unwrap_or(0),
+            terminal_reason: text(&self.terminal_reason),
+            subtype,
+        })
+    }
+}
+
+/// Sums the use of all models since the result before: input, output, cost.
+fn since_last<'a>(models: impl Iterator<Item = &'a Value>) -> (u64, u64, Option<f64>) {
+    models.fold((0, 0, Some(0.0)), |(input, output, cost), model| {
+        let get = |name: &str| model.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let read = [get("inputTokens"), get("cacheReadInputTokens"), get("cacheCreationInputTokens")];
+        let dollars = model.get("costUSD").and_then(Value::as_f64);
+        let cost = cost.zip(dollars).map(|(sum, more)| sum + more);
+        (read.into_iter().fold(input, u64::saturating_add), output.saturating_add(get("outputTokens")), cost)
+    })
+}
+
+/// The tokens read, according to a result's own `usage`.
+fn input_of(usage: &Option<Value>) -> u64 {
+    let kinds = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"];
+    kinds.into_iter().map(|kind| count(usage, kind)).fold(0, u64::saturating_add)
+}
+
+fn count(usage: &Option<Value>, field: &str) -> u64 {
+    usage.as_ref().and_then(|u| u.get(field)).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// Adds up what the result events of one run used.
+///
+/// Costs are added only where every event tells its own; the session's total counts else, which is too
+/// much after a resume, but never counts twice.
+fn usage(results: &[ResultEvent]) -> Usage {
+    let sum = |of: fn(&ResultEvent) -> u64| results.iter().map(of).fold(0, u64::saturating_add);
+    let own: Option<f64> = results.iter().map(|r| r.cost_usd).sum();
+    Usage {
+        input_tokens: sum(|r| r.input_tokens),
+        output_tokens: sum(|r| r.output_tokens),
+        cost_usd: results.last().and_then(|last| own.or(last.total_cost_usd)),
+        turns: sum(|r| r.num_turns),
+        ..Usage::default()
+    }
+}
+
+fn text(value: &Option<Value>) -> String {
+    value.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// The text of a value: a string as it is, anything else as JSON; nothing for null.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(s) => s.clone(),
+        Value::Null => String::new(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+/// The end of a text, at most `max` bytes, cut between characters.
+fn tail(text: &str, max: usize) -> &str {
+    let from = text.len().saturating_sub(max);
+    let from = (from..=text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len());
+    &text[from..]
+}
+
+/// The text without line ends and control characters, at most `max` characters.
+fn one_line(text: &str, max: usize) -> String {
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(max).collect();
+    clean.trim().to_owned()
+}

@@ -1,0 +1,243 @@
+//! Keeps records safe: the only code that writes `.octo/tasks/<id>.json`.
+//!
+//! ```text
+//!   driver --save(batch)--> Store --temp, fsync, rename, fsync folder--> .octo/tasks/<id>.json
+//!      ^                      |                                          .octo/env/<digest>
+//!      `----one result each---'                                          .octo/marks.json
+//!   boot ----load()-------> Store <--names, index.jsonl, the few records that are unsettled
+//! ```
+//!
+//! The store knows no policy: it does not number tasks, judge runs or decide what is removed. It promises
+//! three things. A save that returned `Ok` survives a power cut. A save that failed leaves the old file as
+//! it was (only a failed sync of the *folder* leaves open which of the two is there: then
+//! [`SaveError::maybe_visible`] says so). And a file that cannot be understood is set aside, byte for byte,
+//! and reported: it is never overwritten and never stops a start.
+//!
+//! **Group commit** ([`Store::save`]): all temps of a batch are written and synced side by side, then
+//! renamed, then the folder is synced once. Environments and marks are durable before the records that need
+//! them become visible.
+//!
+//! **The index** (`index.jsonl`) is a cache of one line per ended task, so that a start need not open
+//! 100,000 records. A line is trusted only while nothing was saved for its task since: saving a record that
+//! has a line first takes the line back, durably. So the index can be wrong only about files that were edited
+//! by hand; [`Store::verify`] finds those in the background. Losing or damaging it costs time, nothing else.
+//!
+//! All files are reached through descriptors of the folders, opened once and checked: moving or replacing
+//! `.octo` under a running daemon cannot make it write elsewhere.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::Env;
+use crate::task::{Task, TaskId};
+
+mod disk;
+mod env;
+mod error;
+mod folders;
+mod index;
+mod load;
+mod quarantine;
+mod record;
+mod save;
+mod summary;
+mod verify;
+
+pub use env::env_digest;
+pub use error::{ReadError, SaveError, StoreError};
+pub use record::{RECORD_MAX, parse_record};
+pub use summary::{Summary, TITLE_MAX, env_key, key_hash};
+pub use verify::Difference;
+
+/// The records of one workspace on disk.
+///
+/// [`Store::load`] comes first, once, under the daemon's lock; all else may then be called from any thread.
+#[derive(Debug)]
+pub struct Store {
+    /// For messages only; files are reached through the descriptors.
+    path: PathBuf,
+    octo: OwnedFd,
+    tasks: OwnedFd,
+    envs: OwnedFd,
+    quarantine: OwnedFd,
+    /// Held while files in `tasks/` change place, so that nothing is set aside that was just replaced.
+    moving: Mutex<()>,
+    /// Records that may not be overwritten: newer ones, and bad ones that could not be moved.
+    frozen: Mutex<HashSet<TaskId>>,
+    /// Environments known to be on disk for good.
+    durable_envs: Mutex<HashSet<String>>,
+    index: Mutex<index::Index>,
+    marks: Mutex<Marks>,
+}
+
+/// One thing to make durable.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// Writes a task's record.
+    Task {
+        /// The record.
+        task: Box<Task>,
+        /// Also makes `tasks/<id>/`: a task that has a folder is unsettled, one without is ended and folded.
+        folder: bool,
+    },
+    /// Removes a task's record; one that is not there counts as removed.
+    Remove(TaskId),
+    /// Keeps a caller's environment. It is on disk before any record of the same batch that names it.
+    Env {
+        /// What [`env_digest`] says of it.
+        digest: String,
+        /// The environment.
+        env: Env,
+    },
+    /// Keeps the high-water marks. They are on disk before any removal of the same batch.
+    Marks(Marks),
+}
+
+/// High-water marks of what is never used twice; kept in `.octo/marks.json`.
+///
+/// The file is needed only for what no record shows any more: it is written when the newest task is removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// The highest task number given out.
+    #[serde(default)]
+    pub numbers_used: u64,
+    /// The highest notice sequence number given out.
+    #[serde(default)]
+    pub seq_used: u64,
+}
+
+impl Marks {
+    /// The higher of both, mark by mark.
+    #[must_use]
+    pub fn max(self, other: Marks) -> Marks {
+        Marks { numbers_used: self.numbers_used.max(other.numbers_used), seq_used: self.seq_used.max(other.seq_used) }
+    }
+}
+
+/// What a start finds on disk.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Every record with a folder, and every one that has not ended; in the order of numbers.
+    pub live: Vec<Task>,
+    /// All others, in no particular order.
+    pub ended: Vec<Summary>,
+    /// The highest number and sequence number ever seen.
+    pub marks: Marks,
+    /// Files that could not be understood; one entry each.
+    pub problems: Vec<Problem>,
+    /// Task folders without a (good) record.
+    pub stray_folders: Vec<TaskId>,
+}
+
+/// A file that could not be understood, and where it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Its name within `.octo/`.
+    pub file: String,
+    /// What is wrong with it.
+    pub why: String,
+    /// Where it is now: in quarantine, or still in its place when it could not be moved.
+    pub kept: PathBuf,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} was not read: {}; it is kept as {}", self.file, self.why, self.kept.display())
+    }
+}
+
+/// What the driver needs of a store; tests put one in memory in its place.
+pub trait Persist: Send + Sync {
+    /// See [`Store::save`].
+    fn save(&self, batch: &[Write]) -> Vec<Result<(), SaveError>>;
+    /// See [`Store::read`].
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    fn read(&self, id: TaskId) -> Result<Task, ReadError>;
+    /// See [`Store::note_ended`].
+    fn note_ended(&self, summary: &Summary);
+    /// See [`Store::env`].
+    ///
+    /// # Errors
+    /// As [`Store::env`].
+    fn env(&self, digest: &str) -> Result<Env, ReadError>;
+    /// See [`Store::drop_env`].
+    fn drop_env(&self, digest: &str);
+    /// See [`Store::env_digests`].
+    fn env_digests(&self) -> Vec<String>;
+}
+
+impl Persist for Store {
+    fn save(&self, batch: &[Write]) -> Vec<Result<(), SaveError>> {
+        Store::save(self, batch)
+    }
+    fn read(&self, id: TaskId) -> Result<Task, ReadError> {
+        Store::read(self, id)
+    }
+    fn note_ended(&self, summary: &Summary) {
+        Store::note_ended(self, summary);
+    }
+    fn env(&self, digest: &str) -> Result<Env, ReadError> {
+        Store::env(self, digest)
+    }
+    fn drop_env(&self, digest: &str) {
+        Store::drop_env(self, digest);
+    }
+    fn env_digests(&self) -> Vec<String> {
+        Store::env_digests(self)
+    }
+}
+
+impl<P: Persist + ?Sized> Persist for std::sync::Arc<P> {
+    fn save(&self, batch: &[Write]) -> Vec<Result<(), SaveError>> {
+        (**self).save(batch)
+    }
+    fn read(&self, id: TaskId) -> Result<Task, ReadError> {
+        (**self).read(id)
+    }
+    fn note_ended(&self, summary: &Summary) {
+        (**self).note_ended(summary);
+    }
+    fn env(&self, digest: &str) -> Result<Env, ReadError> {
+        (**self).env(digest)
+    }
+    fn drop_env(&self, digest: &str) {
+        (**self).drop_env(digest);
+    }
+    fn env_digests(&self) -> Vec<String> {
+        (**self).env_digests()
+    }
+}
+
+impl Store {
+    /// The `.octo` folder, as it was named when the store was opened; for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads one record.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`]; [`ReadError::Bad`] when the file is no record of this task (it stays where it
+    /// is: [`Store::quarantine`] sets it aside); [`ReadError::Io`] when it could not be read just now.
+    pub fn read(&self, id: TaskId) -> Result<Task, ReadError> {
+        record::read(&self.tasks, id)
+    }
+
+    /// Remembers an ended and folded task in the index; best effort, since the index is a cache.
+    pub fn note_ended(&self, summary: &Summary) {
+        locked(&self.index).note(summary);
+    }
+}
+
+/// Locks a mutex; what it guards is valid after every statement, so a panic elsewhere does not spoil it.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

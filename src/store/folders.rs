@@ -1,0 +1,119 @@
+//! Opening `.octo`: its folders are made when missing, and refused when somebody else could write there.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Mutex;
+
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::disk;
+use super::error::StoreError;
+use super::index::Index;
+use super::{Marks, Store};
+
+/// What lies in `.octo/` besides files.
+const FOLDERS: [&str; 6] = ["tasks", "env", "quarantine", "trash", "bots", "bin"];
+
+impl Store {
+    /// Opens the store of a workspace, making what is missing of its folders (0700).
+    ///
+    /// # Errors
+    /// When a folder cannot be made, opened or synced, is a symbolic link, belongs to another user, or can be
+    /// written by others.
+    pub fn open(octo: &Path) -> Result<Store, StoreError> {
+        make(rustix::fs::CWD, octo, octo)?;
+        let fd = open_own(rustix::fs::CWD, octo, octo)?;
+        for name in FOLDERS {
+            make(&fd, Path::new(name), &octo.join(name))?;
+        }
+        let folder = |name: &str| open_own(&fd, Path::new(name), &octo.join(name));
+        for name in ["trash", "bots", "bin"] {
+            folder(name)?;
+        }
+        let (tasks, envs, quarantine) = (folder("tasks")?, folder("env")?, folder("quarantine")?);
+        ignore_from_git(&fd)
+            .map_err(|e| StoreError::io(e, format!("writing {}", octo.join(".gitignore").display())))?;
+        sync_entries(&fd, octo)?;
+        let index = Index::new(fd.try_clone().map_err(|e| {
+            let errno = Errno::from_io_error(&e).unwrap_or(Errno::MFILE);
+            StoreError::io(errno, format!("opening {}", octo.display()))
+        })?);
+        Ok(Store {
+            path: octo.to_owned(),
+            octo: fd,
+            tasks,
+            envs,
+            quarantine,
+            moving: Mutex::new(()),
+            frozen: Mutex::new(HashSet::new()),
+            durable_envs: Mutex::new(HashSet::new()),
+            index: Mutex::new(index),
+            marks: Mutex::new(Marks::default()),
+        })
+    }
+}
+
+fn make(dir: impl AsFd, name: &Path, shown: &Path) -> Result<(), StoreError> {
+    match disk::retry(|| rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700))) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(e) => Err(StoreError::io(e, format!("making the folder {}", shown.display()))),
+    }
+}
+
+fn open_own(dir: impl AsFd, name: &Path, shown: &Path) -> Result<OwnedFd, StoreError> {
+    let at = shown.display();
+    let fd = disk::open_dir(dir, name).map_err(|e| match e {
+        Errno::LOOP | Errno::NOTDIR => StoreError::new(
+            format!("{at} is a symbolic link or no folder"),
+            format!("move it away (`mv {at} {at}.old`), then start again"),
+        ),
+        e => StoreError::io(e, format!("opening the folder {at}")),
+    })?;
+    let stat = rustix::fs::fstat(&fd).map_err(|e| StoreError::io(e, format!("looking at the folder {at}")))?;
+    check(&stat, shown)?;
+    Ok(fd)
+}
+
+fn check(stat: &Stat, shown: &Path) -> Result<(), StoreError> {
+    let at = shown.display();
+    let me = rustix::process::geteuid().as_raw();
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Err(StoreError::new(format!("{at} is no folder"), "move it away, then start again"));
+    }
+    if stat.st_uid != me {
+        return Err(StoreError::new(
+            format!("{at} belongs to another user (uid {}, you are {me})", stat.st_uid),
+            "work in a folder of your own, or name one with --workspace",
+        ));
+    }
+    if stat.st_mode & 0o022 != 0 {
+        return Err(StoreError::new(
+            format!("other users may write to {at} (mode {:03o})", stat.st_mode & 0o777),
+            format!("look at what lies in it, then close it with `chmod go-w {at}`"),
+        ));
+    }
+    Ok(())
+}
+
+fn ignore_from_git(octo: &OwnedFd) -> rustix::io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat(octo, ".gitignore", flags, Mode::from_raw_mode(0o600));
+    match disk::retry(open) {
+        Ok(file) => disk::write_all(&file, b"*\n"),
+        Err(Errno::EXIST) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Makes the folders themselves durable: without it the first accepted task could vanish with its folder.
+fn sync_entries(octo: &OwnedFd, path: &Path) -> Result<(), StoreError> {
+    disk::sync(octo).map_err(|e| StoreError::io(e, format!("syncing the folder {}", path.display())))?;
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A workspace that we may search but not read cannot be synced by us; that is no reason not to start.
+    if let Ok(parent) = disk::open_dir(rustix::fs::CWD, parent) {
+        let _ = disk::sync(&parent);
+    }
+    Ok(())
+}
