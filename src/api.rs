@@ -61,8 +61,8 @@ pub struct Fixed {
     pub settings: Vec<SettingInfo>,
     /// When the daemon started, RFC 3339.
     pub started_at: String,
-    /// What `octo trust` does beside the records: accepts the settings files; returns what it accepted.
-    pub trust: fn(&Fixed) -> Vec<String>,
+    /// The user's data folder for Octo, which holds this installation's mark.
+    pub data: PathBuf,
 }
 
 impl State {

@@ -33,8 +33,9 @@ impl fmt::Display for Actor {
 }
 
 /// What a person or program writes to name a task: an id, an unambiguous prefix of one, or a number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]
+#[schema(value_type = String)]
 pub struct TaskRef(pub String);
 
 impl fmt::Display for TaskRef {
@@ -44,7 +45,7 @@ impl fmt::Display for TaskRef {
 }
 
 /// The value of an environment variable: text, or bytes where it is no UTF-8.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum EnvValue {
     /// The usual case.
@@ -57,7 +58,7 @@ pub enum EnvValue {
 pub type Env = BTreeMap<String, EnvValue>;
 
 /// The body of `POST /background-agents/start`: one task to start.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct StartRequest {
     /// Process or agent.
@@ -107,7 +108,7 @@ pub struct StartRequest {
 }
 
 /// The answer to one start: the record and the name that panels know it by.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Started {
     /// The id again, under the name that the panel protocol has for it.
     #[serde(rename = "instanceId")]
@@ -118,7 +119,7 @@ pub struct Started {
 }
 
 /// The query of `GET /background-agents`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct ListQuery {
     /// Just tasks with this status.
@@ -139,7 +140,7 @@ pub struct ListQuery {
 }
 
 /// The answer to `GET /background-agents`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Listing {
     /// Tasks that have not ended: running, then paused, then queued; each group in order of number.
     pub active: Vec<Task>,
@@ -153,7 +154,7 @@ pub struct Listing {
 }
 
 /// One notice as readers get it: the notice and the task it is about, as it stands now.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NoticeItem {
     /// The notice.
     pub notice: Notice,
@@ -162,7 +163,7 @@ pub struct NoticeItem {
 }
 
 /// The answer to `GET /notices`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NoticePage {
     /// The notices after the cursor, oldest first; at most 100 a page.
     pub notices: Vec<NoticeItem>,
@@ -174,7 +175,7 @@ pub struct NoticePage {
 }
 
 /// One setting as `octo status` shows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SettingInfo {
     /// The variable's name.
     pub name: String,
@@ -185,7 +186,7 @@ pub struct SettingInfo {
 }
 
 /// The answer to `GET /status`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct StatusReport {
     /// The daemon's process.
@@ -215,7 +216,7 @@ pub struct StatusReport {
 }
 
 /// The body of `POST /shutdown`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct ShutdownRequest {
     /// Stops all tasks first.
@@ -223,7 +224,7 @@ pub struct ShutdownRequest {
 }
 
 /// The body of `POST /background-agents/{id}/stop`; may be empty.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct StopRequest {
     /// Why; `cancel` when empty.
@@ -231,7 +232,7 @@ pub struct StopRequest {
 }
 
 /// Why a request was refused; each has one HTTP status and one exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusedCode {
     /// The request makes no sense.
@@ -287,7 +288,7 @@ impl RefusedCode {
 }
 
 /// A refusal: what happened, in words for people, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, utoipa::ToSchema)]
 #[error("{message}")]
 pub struct Refused {
     /// The kind of refusal.
@@ -320,7 +321,7 @@ impl Refused {
 }
 
 /// The body of every error answer: `{"error": {...}}`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErrorBody {
     /// The refusal.
     pub error: Refused,

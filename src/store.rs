@@ -109,13 +109,20 @@ pub struct Marks {
     /// The highest notice sequence number given out.
     #[serde(default)]
     pub seq_used: u64,
+    /// Tasks that ended up to this moment, in milliseconds since 1970, are hidden from lists; 0: none.
+    #[serde(default)]
+    pub cleared_ms: i64,
 }
 
 impl Marks {
     /// The higher of both, mark by mark.
     #[must_use]
     pub fn max(self, other: Marks) -> Marks {
-        Marks { numbers_used: self.numbers_used.max(other.numbers_used), seq_used: self.seq_used.max(other.seq_used) }
+        Marks {
+            numbers_used: self.numbers_used.max(other.numbers_used),
+            seq_used: self.seq_used.max(other.seq_used),
+            cleared_ms: self.cleared_ms.max(other.cleared_ms),
+        }
     }
 }
 

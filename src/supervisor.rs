@@ -22,6 +22,7 @@ use crate::exec::Executor;
 use crate::store::{Persist, Store};
 use crate::task::TaskId;
 
+pub mod audit;
 pub mod core;
 mod driver;
 pub mod engine;

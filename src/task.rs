@@ -26,7 +26,7 @@ pub const SCHEMA: u32 = 1;
 pub const RESULT_MAX: usize = 16 * 1024;
 
 /// What kind of work a task is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A shell command under a shim.
@@ -57,7 +57,7 @@ impl FromStr for Kind {
 }
 
 /// Which ends a task's owner wants to hear of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NotifyPolicy {
     /// Every end and every question.
@@ -97,7 +97,7 @@ impl FromStr for NotifyPolicy {
 }
 
 /// What a notice tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
     /// A question waits for an answer.
@@ -136,7 +136,7 @@ impl NoticeKind {
 }
 
 /// Where the delivery of one notice to one push bridge stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Delivery {
     /// The bridge has not confirmed it yet.
@@ -148,7 +148,7 @@ pub enum Delivery {
 }
 
 /// Something that people must be told, kept in the record until every push bridge has sent it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Notice {
     /// The record's revision that raised it; (task, rev) is the notice's identity.
     pub rev: u64,
@@ -169,7 +169,7 @@ pub struct Notice {
 }
 
 /// One entry of a task's history: a status it took, when, in which run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HistoryEntry {
     /// When the step was taken.
     pub at: Stamp,
@@ -183,7 +183,7 @@ pub struct HistoryEntry {
 }
 
 /// A saved intent to stop a run. It outlives the daemon and is sent again at every boot.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Stop {
     /// Who asked: `cli`, `repl`, `telegram:4711`, `task:c4b1e09a`, `octo` (a deadline or a limit).
     pub by: String,
@@ -197,7 +197,7 @@ pub struct Stop {
 }
 
 /// A question that a task asked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Question {
     /// Its id within the task: `q1`, `q2`, ...
     pub id: String,
@@ -221,7 +221,7 @@ pub struct Question {
 }
 
 /// An answer that was given to a question.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Answer {
     /// The question's id.
     pub question: String,
@@ -239,7 +239,7 @@ pub struct Answer {
 }
 
 /// What a task has used of models so far; cumulative over turns and runs.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Usage {
     /// Tokens read by models, cached ones included.
@@ -256,7 +256,7 @@ pub struct Usage {
 }
 
 /// What a task may use at most; null means no limit of its own.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Budget {
     /// Tokens, input and output together.
@@ -288,7 +288,7 @@ fn is_zero(n: &u32) -> bool {
 ///
 /// Times are UTC; an empty [`Stamp`] means "not yet". Fields after `history` are written only when they
 /// differ from their default, so that a plain task's record is exactly the documented one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Task {
     /// The record's schema; a record with a newer one is shown and never changed.
     #[serde(default = "schema")]

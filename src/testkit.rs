@@ -118,7 +118,7 @@ impl MemStore {
         let mut loaded = Loaded { marks: state.marks, ..Loaded::default() };
         for task in tasks {
             let summary = Summary::of(&task);
-            let seen = Marks { numbers_used: summary.number, seq_used: summary.last_seq };
+            let seen = Marks { numbers_used: summary.number, seq_used: summary.last_seq, ..Marks::default() };
             loaded.marks = loaded.marks.max(seen);
             if state.folders.contains(&task.id) || !task.status.is_ended() {
                 loaded.live.push(task);

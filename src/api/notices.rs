@@ -9,7 +9,6 @@ use serde::Deserialize;
 use super::{Error, Peer, Rights, State, bad_input, wait_of};
 use crate::command::{NoticeItem, NoticePage, Refused, RefusedCode};
 use crate::supervisor::Event;
-use crate::task::TaskId;
 
 /// Notices on one page.
 const PAGE: usize = 100;
@@ -69,7 +68,6 @@ impl State {
     async fn page(&self, after: u64) -> Result<NoticePage, Refused> {
         let (found, more) = self.supervisor.query(move |core| core.notices_after(after, PAGE)).await?;
         let mut page = NoticePage { cursor: after, more, ..NoticePage::default() };
-        let ids: Vec<TaskId> = found.iter().map(|(_, id)| *id).collect();
         for (seq, id) in found {
             page.cursor = seq;
             // A task that was removed in the meantime has nothing to tell any more.
@@ -78,7 +76,6 @@ impl State {
                 page.notices.push(NoticeItem { notice, task });
             }
         }
-        debug_assert!(ids.len() <= PAGE);
         Ok(page)
     }
 }

@@ -39,7 +39,7 @@ impl State {
 fn read_one(store: &Store, id: TaskId) -> Result<Task, Refused> {
     store.read(id).map_err(|error| match error {
         ReadError::NotFound => Refused::no_such_task(id),
-        ReadError::Bad { why } => {
+        ReadError::Bad { why } | ReadError::Io { why } => {
             Refused::new(RefusedCode::Storage, format!("the record of task {id} cannot be read: {why}"))
                 .hint("`octo doctor` says what to do")
         }

@@ -1,7 +1,6 @@
 //! The routes of tasks: list, start, show, stop, retry, raise, remove.
 
 use std::path::Path as FsPath;
-use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -82,8 +81,7 @@ pub(super) async fn start(
         StartBody::One(request) => (vec![*request], false),
     };
     let workspace = state.fixed.workspace.clone();
-    let known = Arc::clone(state.supervisor.store());
-    let (tasks, envs) = blocking(move || prepare(requests, &workspace, &known)).await??;
+    let (tasks, envs) = blocking(move || prepare(requests, &workspace)).await??;
     let reply = state.supervisor.ask(peer.actor(surface(&headers)), Ask::Start { tasks, envs }).await?;
     let Reply::Started(started) = reply else { return Err(unexpected().into()) };
     let fresh = started.iter().any(|(_, fresh)| *fresh) || started.is_empty();
@@ -116,7 +114,7 @@ fn parse_start(body: &[u8]) -> Result<StartBody, Error> {
 type Prepared = (Vec<NewTask>, Vec<(String, Env)>);
 
 /// Checks everything that needs no state and finds out what needs IO.
-fn prepare(requests: Vec<StartRequest>, workspace: &FsPath, known: &store::Store) -> Result<Prepared, Refused> {
+fn prepare(requests: Vec<StartRequest>, workspace: &FsPath) -> Result<Prepared, Refused> {
     if requests.len() > BATCH_MAX {
         let message = format!("{} tasks in one request are more than {BATCH_MAX}", requests.len());
         return Err(Refused::new(RefusedCode::TooLarge, message).hint("send them in several requests"));
@@ -129,8 +127,7 @@ fn prepare(requests: Vec<StartRequest>, workspace: &FsPath, known: &store::Store
         let mut env_digest = String::new();
         if let Some(env) = request.env.take() {
             env_digest = store::env_digest(&env);
-            let stored = known.has_env(&env_digest) || envs.iter().any(|(digest, _)| *digest == env_digest);
-            if !stored {
+            if !envs.iter().any(|(digest, _)| *digest == env_digest) {
                 envs.push((env_digest.clone(), env));
             }
         }

@@ -1,1 +1,32 @@
-fn main() {}
+//! `octod`: the supervisor daemon. Wiring, signals, exit codes; what it does is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[path = "octod/run.rs"]
+mod run;
+
+/// The supervisor daemon of one workspace. `octo daemon` starts it.
+#[derive(Debug, Parser)]
+#[command(name = "octod", version, about)]
+struct Args {
+    /// The workspace folder; default: $OCTO_WORKSPACE, else the nearest one above.
+    #[arg(long, value_name = "DIR")]
+    workspace: Option<std::path::PathBuf>,
+    /// Return when the daemon is ready and let it go on by itself.
+    #[arg(long)]
+    detach: bool,
+    /// Says `ready` on standard output, then closes it (used by --detach).
+    #[arg(long, hide = true)]
+    tell: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = if args.detach { run::detach(&args) } else { run::daemon(&args) };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 
 use super::{Executor, LaunchError, Look, Report};
 use crate::claude;
@@ -104,7 +104,7 @@ impl ProcessExecutor {
         match self.dir(id, run).signal_shim(claim, signal) {
             Ok(true) => {}
             Ok(false) => self.pokes.send(Input::Poke { id }),
-            Err(error) => tracing::warn!(%id, run, %signal, %error, "could not signal a shim; it is tried again"),
+            Err(error) => tracing::warn!(%id, run, ?signal, %error, "could not signal a shim; it is tried again"),
         }
     }
 }
@@ -143,12 +143,12 @@ impl Executor for ProcessExecutor {
     }
 
     fn stop(&mut self, id: TaskId, run: u32, claim: &Claim) {
-        self.signal(id, run, claim, Signal::SIGTERM);
+        self.signal(id, run, claim, Signal::TERM);
     }
 
     fn kill(&mut self, id: TaskId, run: u32, claim: &Claim) {
-        self.signal(id, run, claim, Signal::SIGCONT);
-        self.signal(id, run, claim, Signal::SIGKILL);
+        self.signal(id, run, claim, Signal::CONT);
+        self.signal(id, run, claim, Signal::KILL);
     }
 
     fn end_left(&mut self, id: TaskId, run: u32, claim: Option<Claim>) {

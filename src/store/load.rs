@@ -274,12 +274,13 @@ fn believable(doubtful: &[Marks], healthy: Marks) -> Marks {
         sum.max(Marks {
             numbers_used: near(m.numbers_used, healthy.numbers_used),
             seq_used: near(m.seq_used, healthy.seq_used),
+            ..Marks::default()
         })
     })
 }
 
 fn marks_of(summary: &Summary) -> Marks {
-    Marks { numbers_used: summary.number, seq_used: summary.last_seq }
+    Marks { numbers_used: summary.number, seq_used: summary.last_seq, ..Marks::default() }
 }
 
 fn put(ended: &mut Vec<Summary>, slot: &mut Option<u32>, summary: Summary) {

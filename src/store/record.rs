@@ -122,7 +122,11 @@ fn newer_schema(bytes: &[u8]) -> Option<u64> {
 pub(super) fn glimpse(bytes: &[u8]) -> Marks {
     let text = String::from_utf8_lossy(bytes);
     let highest = |field: &str| text.match_indices(field).filter_map(|(at, f)| number_at(&text, at + f.len())).max();
-    Marks { numbers_used: highest("\"number\"").unwrap_or(0), seq_used: highest("\"seq\"").unwrap_or(0) }
+    Marks {
+        numbers_used: highest("\"number\"").unwrap_or(0),
+        seq_used: highest("\"seq\"").unwrap_or(0),
+        ..Marks::default()
+    }
 }
 
 fn number_at(text: &str, at: usize) -> Option<u64> {

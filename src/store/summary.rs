@@ -43,9 +43,6 @@ pub struct Summary {
     /// [`key_hash`] of the submitter's key; 0: none.
     #[serde(rename = "h", default, skip_serializing_if = "is_zero")]
     pub key_hash: u64,
-    /// Hidden from lists.
-    #[serde(rename = "x", default, skip_serializing_if = "is_false")]
-    pub hidden: bool,
     /// The highest sequence number of its notices; 0: none.
     #[serde(rename = "q", default, skip_serializing_if = "is_zero")]
     pub last_seq: u64,
@@ -71,7 +68,6 @@ impl Summary {
             completed_ms: millis(&task.completed_at),
             title: brief(task.title()),
             key_hash: key_hash(&task.key),
-            hidden: task.hidden,
             last_seq: task.notices.iter().map(|n| n.seq).max().unwrap_or(0),
             env: env_key(&task.env),
             exit_code: task.exit_code,
@@ -81,10 +77,6 @@ impl Summary {
 
 fn is_zero(n: &u64) -> bool {
     *n == 0
-}
-
-fn is_false(b: &bool) -> bool {
-    !*b
 }
 
 fn millis(stamp: &Stamp) -> i64 {

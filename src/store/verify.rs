@@ -35,7 +35,7 @@ impl Store {
                 let difference = self.verify_bad(known);
                 if let Some(Difference::Bad(..)) = difference {
                     // No record shows its number any more, and it must stay used.
-                    let marks = Marks { numbers_used: known.number, seq_used: known.last_seq };
+                    let marks = Marks { numbers_used: known.number, seq_used: known.last_seq, ..Marks::default() };
                     let _ = self.save(&[Write::Marks(marks)]);
                 }
                 difference

@@ -216,7 +216,8 @@ pub struct Core {
     /// Environments that the present batch must store first.
     envs: BTreeMap<String, Env>,
     problems: Vec<String>,
-    env_uses: HashMap<String, usize>,
+    /// How many records name each environment, by the key of its digest.
+    env_uses: HashMap<u64, usize>,
 }
 
 impl Core {

@@ -64,7 +64,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         match self.store.read(id) {
             Ok(task) => Ok(Some(Box::new(task))),
             Err(ReadError::NotFound) => Err(Refused::no_such_task(id)),
-            Err(ReadError::Bad { why }) => {
+            Err(ReadError::Bad { why } | ReadError::Io { why }) => {
                 Err(Refused::new(RefusedCode::Storage, format!("the record of task {id} cannot be read: {why}")))
             }
         }
@@ -142,7 +142,9 @@ impl<S: Persist, E: Executor> Engine<S, E> {
                 self.core.step(Input::FilesRemoved { id, done }, now);
             }
             Effect::NoteEnded(summary) => self.store.note_ended(&summary),
-            Effect::DropEnv(digest) => self.store.drop_env(&digest),
+            // A start in the same batch may have named it again.
+            Effect::DropEnv(digest) if !self.core.env_used(&digest) => self.store.drop_env(&digest),
+            Effect::DropEnv(_) => {}
         }
         None
     }

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// New ids begin with a letter, so that no id looks like a task number; ids of the ancestor may be all
 /// digits and are read as they are.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, example = "c4b1e09a")]
 pub struct TaskId([u8; 8]);
 
 /// A text that is no task id.

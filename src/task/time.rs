@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 /// A point in time, UTC, RFC 3339 with milliseconds; empty means "not yet".
 ///
 /// It keeps the text it was read from, so that a record of another tool is written back unchanged.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]
+#[schema(value_type = String, example = "2026-11-20T10:00:00.000Z")]
 pub struct Stamp(String);
 
 impl Stamp {

@@ -223,8 +223,10 @@ impl Core {
         };
         self.degraded = why.to_string();
         let mut bad: HashSet<TaskId> = saved.failed.iter().map(|(id, _)| *id).collect();
-        for group in groups.iter().filter(|g| g.iter().any(|id| bad.contains(id))) {
-            bad.extend(group);
+        for group in groups {
+            if group.iter().any(|id| bad.contains(id)) {
+                bad.extend(group);
+            }
         }
         for id in &bad {
             if let Some(undo) = undo.remove(id) {

@@ -11,6 +11,9 @@ impl Core {
         for summary in loaded.ended {
             self.marks.numbers_used = self.marks.numbers_used.max(summary.number);
             self.marks.seq_used = self.marks.seq_used.max(summary.last_seq);
+            if summary.env != 0 {
+                *self.env_uses.entry(summary.env).or_default() += 1;
+            }
             self.insert_settled(summary);
         }
         let mut live = loaded.live;
@@ -41,6 +44,9 @@ impl Core {
             task.number = self.marks.numbers_used;
         }
         task.run = task.run.max(1);
+        if !task.env.is_empty() {
+            *self.env_uses.entry(crate::store::env_key(&task.env)).or_default() += 1;
+        }
         let phase = self.boot_phase(&task);
         let look = phase == Phase::Unseen;
         let fold = phase == Phase::Settling;

@@ -2,7 +2,7 @@
 
 use super::{Core, Effect, Live, Now, Phase, RequestId, Resolved, schedule::stamp};
 use crate::command::{Actor, Env, Refused, RefusedCode, StartRequest, TaskRef};
-use crate::store::key_hash;
+use crate::store::{env_key, key_hash};
 use crate::task::{Kind, Status, Step, Task, TaskId};
 
 /// One task to start, with everything that needed IO already found out by the caller.
@@ -25,7 +25,7 @@ pub enum Ask {
     Start {
         /// The tasks, in order.
         tasks: Vec<NewTask>,
-        /// The environments that they name and that are not stored yet.
+        /// The environments that they name; those that are stored already cost nothing.
         envs: Vec<(String, Env)>,
     },
     /// Stop a task.
@@ -85,7 +85,10 @@ impl Core {
             Ask::Retry { id } => self.retry(id, record, now),
             Ask::Remove { id } => self.remove(id, record),
             Ask::Clear => self.clear(now),
-            Ask::Trust => Ok((vec![], Reply::Ids(self.trust_records(now)))).map(|(_, r)| (ids_of(&r), r)),
+            Ask::Trust => {
+                let ids = self.trust_records(now);
+                Ok((ids.clone(), Reply::Ids(ids)))
+            }
             Ask::StopAll => Ok(self.stop_all(actor, now)),
             Ask::Leave => {
                 self.shutting_down = true;
@@ -191,7 +194,7 @@ impl Core {
         let id = task.id;
         self.touch(id);
         if !task.env.is_empty() {
-            *self.env_uses.entry(task.env.clone()).or_default() += 1;
+            *self.env_uses.entry(env_key(&task.env)).or_default() += 1;
         }
         self.insert_live(Live::new(task.clone(), Phase::Queued));
         self.add_dependents(id);
@@ -313,7 +316,7 @@ impl Core {
 
     fn forget_env(&mut self, id: TaskId, env: Option<String>) {
         let Some(digest) = env.filter(|e| !e.is_empty()) else { return };
-        if let Some(uses) = self.env_uses.get_mut(&digest) {
+        if let Some(uses) = self.env_uses.get_mut(&env_key(&digest)) {
             *uses = uses.saturating_sub(1);
             if *uses == 0 {
                 self.emit(Some(id), Effect::DropEnv(digest));
@@ -354,8 +357,4 @@ enum Plan {
     Known(TaskId),
     /// A new task, and the tasks it waits for.
     New(Box<NewTask>, Vec<TaskId>),
-}
-
-fn ids_of(reply: &Reply) -> Vec<TaskId> {
-    if let Reply::Ids(ids) = reply { ids.clone() } else { vec![] }
 }

@@ -203,15 +203,41 @@ impl Core {
         }
     }
 
-    /// Counts the records that name each environment; done once, after the start, from all records.
-    pub fn count_env(&mut self, digest: &str, uses: usize) {
-        self.env_uses.insert(digest.to_owned(), uses);
+    /// Whether some record names this environment.
+    #[must_use]
+    pub fn env_used(&self, digest: &str) -> bool {
+        self.env_uses.get(&crate::store::env_key(digest)).is_some_and(|uses| *uses > 0)
     }
 
     /// How many tasks have not ended.
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.live.values().filter(|l| !l.task.status.is_ended() && l.phase != Phase::Foreign).count()
+    }
+
+    /// The ids of all settled tasks.
+    #[must_use]
+    pub fn settled_ids(&self) -> Vec<TaskId> {
+        self.settled.keys().copied().collect()
+    }
+
+    /// The summaries of those of `ids` that are settled.
+    #[must_use]
+    pub fn summaries(&self, ids: &[TaskId]) -> Vec<crate::store::Summary> {
+        ids.iter().filter_map(|id| self.settled.get(id).cloned()).collect()
+    }
+
+    /// Takes over a settled task's summary from its record on disk.
+    pub fn replace_settled(&mut self, summary: crate::store::Summary) {
+        self.unindex(summary.id);
+        self.insert_settled(summary);
+    }
+
+    /// Forgets a settled task whose record is gone from the disk.
+    pub fn forget_settled(&mut self, id: TaskId) {
+        if self.is_settled(id) {
+            self.unindex(id);
+        }
     }
 
     /// Whether any slot is in use.

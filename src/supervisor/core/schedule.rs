@@ -221,6 +221,7 @@ fn deadline(task: &Task, claim: &Option<crate::run::Claim>) -> Option<u64> {
     if task.timeout == 0 {
         return None;
     }
-    let start = claim.as_ref()?.shim.start_ms();
-    Some(start + task.timeout.saturating_mul(1000))
+    let ticks = claim.as_ref()?.shim.start;
+    let start = ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1);
+    Some(start.saturating_add(task.timeout.saturating_mul(1000)))
 }

@@ -1,0 +1,162 @@
+//! The OpenAPI document of the routes, made from the same types that the handlers use.
+
+use axum::Json;
+use utoipa::OpenApi;
+
+use crate::command::{
+    ErrorBody, Listing, NoticePage, ShutdownRequest, StartRequest, Started, StatusReport, StopRequest,
+};
+use crate::task::Task;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Octo", description = "The API of Octo's daemon, on the Unix socket `.octo/octo.sock`."),
+    paths(
+        list, start, show, remove, logs, stop, retry, raise, socket, notices, status, shutdown, clear, trust, healthz,
+        metrics, openapi
+    ),
+    components(schemas(
+        Task, Listing, StartRequest, Started, StopRequest, ShutdownRequest, NoticePage, StatusReport, ErrorBody
+    ))
+)]
+struct Document;
+
+pub(super) async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Document::openapi())
+}
+
+// The functions below carry the documentation of the routes; the handlers are in the files beside this one.
+
+/// Tasks: all that have not ended, and a page of history.
+#[utoipa::path(get, path = "/background-agents",
+    params(
+        ("status" = Option<String>, Query, description = "just this status"),
+        ("kind" = Option<String>, Query, description = "process | agent"),
+        ("limit" = Option<usize>, Query, description = "ended tasks at most; default 50, 0 = all"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+        ("hidden" = Option<bool>, Query, description = "also those hidden by /clear")),
+    responses((status = 200, body = Listing), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn list() {}
+
+/// Starts a task, or, given an array, many: in order, all or nothing.
+#[utoipa::path(post, path = "/background-agents/start", request_body = StartRequest,
+    responses(
+        (status = 201, body = Started, description = "accepted and on disk"),
+        (status = 200, body = Started, description = "the same key again: the same task"),
+        (status = 400, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 501, body = ErrorBody),
+        (status = 503, body = ErrorBody), (status = 507, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn start() {}
+
+/// One task. With `wait`, answers when it has ended or asks something, or when the time is up.
+#[utoipa::path(get, path = "/background-agents/{id}",
+    params(
+        ("id" = String, Path, description = "id, unambiguous prefix, or number"),
+        ("wait" = Option<u64>, Query, description = "seconds, at most 300")),
+    responses((status = 200, body = Task), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn show() {}
+
+/// Removes an ended task and its files.
+#[utoipa::path(delete, path = "/background-agents/{id}",
+    params(("id" = String, Path, description = "id, unambiguous prefix, or number")),
+    responses((status = 200, description = "`{\"removed\": id}`"), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 507, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn remove() {}
+
+/// The output as it was written; followed, as server-sent events `log`, `end` and `error`.
+#[utoipa::path(get, path = "/background-agents/{id}/logs",
+    params(
+        ("id" = String, Path, description = "id, unambiguous prefix, or number"),
+        ("from" = Option<i64>, Query, description = "first byte; negative: that many before the end"),
+        ("lines" = Option<u64>, Query, description = "just the last lines"),
+        ("follow" = Option<bool>, Query, description = "go on as it grows"),
+        ("run" = Option<u32>, Query, description = "which run; default the present one")),
+    responses(
+        (status = 200, content_type = "application/octet-stream", body = String,
+            headers(("x-octo-log-from" = u64), ("x-octo-log-size" = u64))),
+        (status = 400, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 507, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn logs() {}
+
+/// Stops a task. The intent is on disk when this answers; the task ends soon after.
+#[utoipa::path(post, path = "/background-agents/{id}/stop", request_body = Option<StopRequest>,
+    params(("id" = String, Path, description = "id, unambiguous prefix, or number")),
+    responses((status = 200, body = Task), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 507, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn stop() {}
+
+/// Runs an ended task again.
+#[utoipa::path(post, path = "/background-agents/{id}/retry",
+    params(("id" = String, Path, description = "id, unambiguous prefix, or number")),
+    responses((status = 200, body = Task), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 507, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn retry() {}
+
+/// Raises the budget of a task that used it up.
+#[utoipa::path(post, path = "/background-agents/{id}/raise",
+    params(("id" = String, Path, description = "id, unambiguous prefix, or number")),
+    responses((status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn raise() {}
+
+/// Live updates: a `snapshot`, then `task`, `removed`, `notice` and `log` messages.
+#[utoipa::path(get, path = "/background-agent-ws",
+    responses((status = 101, description = "the connection is a WebSocket now"), (status = 400), (status = 403, body = ErrorBody), (status = 426)))]
+#[allow(dead_code, reason = "documentation")]
+fn socket() {}
+
+/// Notices after a cursor, oldest first, at most 100 a page.
+#[utoipa::path(get, path = "/notices",
+    params(
+        ("after" = Option<String>, Query, description = "cursor of the page before; `latest`: just the newest cursor"),
+        ("wait" = Option<u64>, Query, description = "seconds to wait for one, at most 300")),
+    responses((status = 200, body = NoticePage), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn notices() {}
+
+/// The daemon, its slots, settings and problems.
+#[utoipa::path(get, path = "/status", responses((status = 200, body = StatusReport), (status = 403, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn status() {}
+
+/// Lets the daemon leave; tasks go on unless told otherwise.
+#[utoipa::path(post, path = "/shutdown", request_body = Option<ShutdownRequest>,
+    responses((status = 202, description = "`{\"leaving\": true, \"stopping\": tasks}`"), (status = 400, body = ErrorBody),
+        (status = 403, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn shutdown() {}
+
+/// Hides all ended tasks from lists; records stay.
+#[utoipa::path(post, path = "/clear",
+    responses((status = 200, description = "`{\"cleared\": tasks}`"), (status = 403, body = ErrorBody), (status = 507, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn clear() {}
+
+/// Accepts records and settings files that came from elsewhere.
+#[utoipa::path(post, path = "/trust",
+    responses((status = 200, description = "`{\"accepted\": [what]}`"), (status = 403, body = ErrorBody), (status = 507, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn trust() {}
+
+/// Answers `ok` while the supervisor does.
+#[utoipa::path(get, path = "/healthz", responses((status = 200, content_type = "text/plain", body = String)))]
+#[allow(dead_code, reason = "documentation")]
+fn healthz() {}
+
+/// Figures in the text form that Prometheus reads.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, content_type = "text/plain", body = String), (status = 403, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn metrics() {}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", responses((status = 200)))]
+#[allow(dead_code, reason = "documentation")]
+fn openapi() {}

@@ -1,0 +1,320 @@
+//! The life of the daemon: lock, load, listen, serve, leave.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use octo::api;
+use octo::config::{self, Config};
+use octo::exec::process::{ProcessExecutor, Surroundings};
+use octo::store::Store;
+use octo::supervisor::core::{Core, Limits};
+use octo::supervisor::{self, DiskProbe, Pokes};
+use octo::trust::Trust;
+use octo::watch::Watcher;
+use octo::workspace::{self, DaemonLock, Workspace};
+use octo::command::Refused;
+
+use super::Args;
+
+/// How long a start waits for a daemon that is just leaving (or for the descriptors of one that was killed).
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the daemon does not run.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    hint: String,
+    exit: u8,
+}
+
+impl Failure {
+    fn new(exit: u8, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Failure { message: message.into(), hint: hint.into(), exit }
+    }
+
+    /// Tells the person and gives the exit code.
+    pub fn report(self) -> ExitCode {
+        eprintln!("error: {}", self.message);
+        if !self.hint.is_empty() {
+            eprintln!("hint: {}", self.hint);
+        }
+        ExitCode::from(self.exit)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Failure::new(refused.code.exit(), refused.message, refused.hint)
+    }
+}
+
+fn found(args: &Args) -> Result<Workspace, Failure> {
+    let cwd = std::env::current_dir()
+        .map_err(|e| Failure::new(1, format!("the current folder cannot be used: {e}"), "change to one that exists"))?;
+    let env = std::env::var_os("OCTO_WORKSPACE");
+    let home = directories::BaseDirs::new().map(|d| d.home_dir().to_owned());
+    Ok(Workspace::find(args.workspace.as_deref(), env.as_deref(), &cwd, home.as_deref())?)
+}
+
+/// Starts a daemon of its own and returns when it is ready.
+pub fn detach(args: &Args) -> Result<(), Failure> {
+    let workspace = found(args)?;
+    let failed = |e: std::io::Error| Failure::new(3, format!("the daemon could not be started: {e}"), "`octo doctor`");
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut child = Command::new(program)
+        .arg("--workspace")
+        .arg(&workspace.root)
+        .arg("--tell")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(failed)?;
+    let mut said = String::new();
+    if let Some(mut out) = child.stdout.take() {
+        // Reads to the end of file: `ready`, or nothing when the daemon ended first.
+        let _ = out.read_to_string(&mut said);
+    }
+    if said.trim() == "ready" {
+        return Ok(());
+    }
+    let mut complaint = String::new();
+    if let Some(mut err) = child.stderr.take() {
+        let _ = err.read_to_string(&mut complaint);
+    }
+    let code = child.wait().ok().and_then(|s| s.code()).and_then(|c| u8::try_from(c).ok()).unwrap_or(3);
+    let field = |name: &str| complaint.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("").trim().to_owned();
+    let (mut message, mut hint) = (field("error:"), field("hint:"));
+    if message.is_empty() {
+        message = "the daemon ended before it was ready".to_owned();
+        hint = format!("its log is {}", workspace.octo.join("octod.log").display());
+    }
+    Err(Failure::new(code, message, hint))
+}
+
+/// Runs the daemon until it is told to leave.
+pub fn daemon(args: &Args) -> Result<(), Failure> {
+    let workspace = found(args)?;
+    refuse_below_own_shim(&workspace)?;
+    workspace.create()?;
+    let lock = lock(&workspace)?;
+    prepare_process(args, &workspace)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(3, format!("no threads for the daemon: {e}"), "raise the limit of processes"))?;
+    let result = runtime.block_on(serve(args, &workspace));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    drop(lock);
+    result
+}
+
+/// A daemon below a shim of its own workspace would end with that task.
+fn refuse_below_own_shim(workspace: &Workspace) -> Result<(), Failure> {
+    let me = i32::try_from(std::process::id()).unwrap_or(0);
+    for shim in octo::ancestry::shims_above(me) {
+        if octo::workspace::same(&shim.workspace, &workspace.root) {
+            return Err(Failure::new(
+                3,
+                format!("this is inside task {}, which cannot start its own workspace's daemon", shim.task),
+                "start `octo daemon` from outside the task",
+            ));
+        }
+        eprintln!("warning: this daemon runs inside task {} of {} and ends with it", shim.task, shim.workspace.display());
+    }
+    Ok(())
+}
+
+fn lock(workspace: &Workspace) -> Result<DaemonLock, Failure> {
+    DaemonLock::acquire(workspace, LOCK_PATIENCE).map_err(|held| {
+        Failure::new(5, held.to_string(), "`octo status` shows it, `octo stop` stops it")
+    })
+}
+
+/// Leaves the terminal and the starter's session; opens the log.
+fn prepare_process(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
+    let filter = std::env::var("OCTO_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter = tracing_subscriber::EnvFilter::try_new(&filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    if args.tell {
+        // Fails only when it leads a group already: then nothing of the starter's holds it either.
+        let _ = nix::unistd::setsid();
+        let log = open_log(&workspace.octo.join("octod.log"))
+            .map_err(|e| Failure::new(3, format!("the daemon's log cannot be opened: {e}"), "`octo doctor`"))?;
+        subscriber.with_writer(Arc::new(log)).init();
+    } else {
+        subscriber.with_writer(std::io::stderr).init();
+    }
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    let _ = std::env::set_current_dir("/");
+    raise_descriptor_limit();
+    std::panic::set_hook(Box::new(|info| {
+        tracing::error!(%info, "a defect in Octo");
+        // Without its supervisor the daemon would only look alive. Tasks go on; a new daemon reads the facts.
+        if std::thread::current().name() == Some("supervisor") {
+            std::process::abort();
+        }
+    }));
+    Ok(())
+}
+
+/// A log over this size is put aside at a start; one older generation is kept.
+const LOG_MAX: u64 = 8 * 1024 * 1024;
+
+fn open_log(path: &Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    if std::fs::metadata(path).is_ok_and(|m| m.len() > LOG_MAX) {
+        let _ = std::fs::rename(path, path.with_extension("log.1"));
+    }
+    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard);
+    }
+}
+
+async fn serve(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
+    let data = data_dir()?;
+    let trust = Trust::load(workspace, &data)
+        .map_err(|e| Failure::new(1, format!("the workspace's mark cannot be read or made: {e}"), "`octo doctor`"))?;
+    let env: HashMap<String, String> = std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .collect();
+    let config = Config::load(&env, workspace, &trust);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let store = Store::open(&workspace.octo).map_err(|e| Failure::new(1, e.message, e.hint))?;
+    let loaded = store.load().map_err(|e| Failure::new(1, e.message, e.hint))?;
+    let _ = octo::run::empty_trash(&workspace.octo).inspect_err(|error| tracing::warn!(%error, "trash stays"));
+    link_wrapper(workspace);
+    let limits = Limits {
+        slots: config.max_concurrent,
+        bridges: Vec::new(),
+        mark: trust.mark.clone(),
+        log_quota: config.log_quota,
+    };
+    let mut core = Core::boot(limits, loaded, supervisor::now());
+    for warning in &config.warnings {
+        core.add_problem(warning.clone());
+    }
+    for digest in store.env_digests() {
+        if !core.env_used(&digest) {
+            store.drop_env(&digest);
+        }
+    }
+    let store = Arc::new(store);
+    let fail = |what: &str, e: std::io::Error| Failure::new(3, format!("{what}: {e}"), "`octo doctor` may say more");
+    let (pokes, inputs) = Pokes::channel();
+    let watcher = Watcher::start(pokes.clone()).map_err(|e| fail("runs cannot be watched", e))?;
+    let around = surroundings(workspace, &config)?;
+    let exec = ProcessExecutor::new(around, Arc::clone(&store), watcher, pokes);
+    let disk = DiskProbe::new(&workspace.octo.join("tasks"));
+    let listener = workspace::bind(workspace).map_err(|e| fail("the socket cannot be made", e))?;
+    listener.set_nonblocking(true).map_err(|e| fail("the socket cannot be used", e))?;
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(|e| fail("the socket cannot be used", e))?;
+    let handle = supervisor::start(core, Arc::clone(&store), exec, inputs, disk).map_err(|e| fail("no thread", e))?;
+    octo::supervisor::audit::spawn(handle.clone());
+    let fixed = api::Fixed {
+        workspace: workspace.root.clone(),
+        octo: workspace.octo.clone(),
+        settings: config.settings.clone(),
+        started_at: octo::task::Stamp::from_millis(supervisor::now().wall).to_string(),
+        data,
+    };
+    let (state, left) = api::State::new(handle.clone(), fixed);
+    leave_on_signals(state.clone()).map_err(|e| fail("signals cannot be handled", e))?;
+    ready(args);
+    tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "ready");
+    api::serve(listener, state, left).await;
+    handle.quit().await;
+    let _ = std::fs::remove_file(workspace.socket());
+    tracing::info!("left; tasks go on");
+    Ok(())
+}
+
+fn data_dir() -> Result<PathBuf, Failure> {
+    directories::ProjectDirs::from("", "", "octo").map(|d| d.data_dir().to_owned()).ok_or_else(|| {
+        Failure::new(1, "there is no home folder to keep this installation's mark in", "set HOME or XDG_DATA_HOME")
+    })
+}
+
+fn surroundings(workspace: &Workspace, config: &Config) -> Result<Surroundings, Failure> {
+    let exe = std::env::current_exe().map_err(|e| Failure::new(3, format!("octod cannot find itself: {e}"), ""))?;
+    let shim = exe.with_file_name("octo-shim");
+    if !shim.exists() {
+        return Err(Failure::new(3, format!("there is no {}", shim.display()), "install octo, octod and octo-shim together"));
+    }
+    let base_env: Vec<(OsString, OsString)> =
+        std::env::vars_os().filter(|(k, _)| k != "NOTIFY_SOCKET" && k != "LISTEN_FDS" && k != "LISTEN_PID").collect();
+    Ok(Surroundings {
+        workspace: workspace.root.clone(),
+        octo: workspace.octo.clone(),
+        shim,
+        log_quota: config.log_quota,
+        base_env,
+        exported: vec![("ADDITIONAL_CLAUDE_ARGS".to_owned(), config.claude_args.clone())],
+        secrets: config::secret_names().map(str::to_owned).collect(),
+    })
+}
+
+/// `.octo/bin/claude` is a link to `octo`, made anew at each start: the program may have moved.
+fn link_wrapper(workspace: &Workspace) {
+    let Ok(exe) = std::env::current_exe() else { return };
+    let (octo, link) = (exe.with_file_name("octo"), workspace.octo.join("bin").join("claude"));
+    if std::fs::read_link(&link).is_ok_and(|to| to == octo) {
+        return;
+    }
+    let temp = link.with_extension("new");
+    let _ = std::fs::remove_file(&temp);
+    let made = std::os::unix::fs::symlink(&octo, &temp).and_then(|()| std::fs::rename(&temp, &link));
+    if let Err(error) = made {
+        tracing::warn!(%error, "no `claude` wrapper for tasks");
+    }
+}
+
+/// Tells whoever waits that commands are taken now.
+fn ready(args: &Args) {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    if args.tell {
+        let _ = std::io::stdout().write_all(b"ready\n").and_then(|()| std::io::stdout().flush());
+        if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
+            let _ = rustix::stdio::dup2_stdout(&null);
+            let _ = rustix::stdio::dup2_stderr(&null);
+        }
+    } else {
+        eprintln!("octod {} is ready (pid {})", env!("CARGO_PKG_VERSION"), std::process::id());
+    }
+}
+
+fn leave_on_signals(state: api::State) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let mut hup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+                // A terminal that closes is no reason to leave.
+                _ = hup.recv() => {}
+            }
+        }
+        state.leave();
+    });
+    Ok(())
+}

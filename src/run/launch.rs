@@ -1,0 +1,87 @@
+//! Launching a run: make its folder, lock it, hand the lock to a shim.
+
+use std::ffi::OsString;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use rustix::fs::OFlags;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::dir::{LOCK, RunDir, sync_dir, take_lock};
+
+/// What to launch.
+///
+/// There is no `Debug`: the environment may hold its owner's keys.
+#[derive(Clone)]
+pub struct LaunchSpec {
+    /// The `octo-shim` program.
+    pub shim: PathBuf,
+    /// The command as words, for example `sh`, `-c`, the command line.
+    pub argv: Vec<OsString>,
+    /// The folder it runs in; absolute.
+    pub cwd: PathBuf,
+    /// The child's whole environment, `OCTO_TASK_ID`, `OCTO_RUN` and `OCTO_WORKSPACE` included. It
+    /// travels as the shim's own environment, so that nothing of it stands in a file or on a command line.
+    pub env: Vec<(OsString, OsString)>,
+    /// Leaves alone what the command left behind at a natural end.
+    pub leave_children: bool,
+    /// How many bytes the log may have before the run is stopped.
+    pub log_quota: u64,
+}
+
+/// A shim that was launched.
+#[derive(Debug)]
+pub struct Launched {
+    /// The shim's process; its launcher reaps it. Dropping this neither ends nor reaps it.
+    pub child: Child,
+    /// The pipe on which the shim pokes: `c` after the command was released, `x` after `exit.json`
+    /// appeared, `!` and a sentence if it could not begin; closed when it has exited. These are hints
+    /// that come early, never facts: facts are in the run folder. Reading never blocks.
+    pub pokes: OwnedFd,
+}
+
+impl RunDir {
+    /// Makes the run's folder and starts a shim in it that holds its lock. When this returns, in
+    /// whatever way, the caller's copy of the lock is closed.
+    ///
+    /// It syncs nothing unless it has to make `tasks/<id>/` itself (see the sync table of
+    /// [`crate::run`]). It is synchronous, and takes about as long as any spawn.
+    ///
+    /// # Errors
+    /// When the folder exists already (such a run is judged by its facts, not launched again), cannot
+    /// be made, or the shim cannot be started. What was made stays and is judged by the verdict.
+    pub fn launch(&self, spec: &LaunchSpec) -> io::Result<Launched> {
+        let mut folders = DirBuilder::new();
+        folders.mode(0o700);
+        match folders.create(self.task_dir()) {
+            Ok(()) => sync_dir(&self.tasks)?,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+        folders.create(self.path())?;
+        let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path().join(LOCK))?;
+        take_lock(&lock)?;
+        let (pokes, poker) = pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::fs::fcntl_setfl(&pokes, OFlags::NONBLOCK)?;
+        let mut command = self.command(spec)?;
+        command.stdin(lock).stdout(poker).stderr(Stdio::null());
+        let child = command.spawn()?;
+        Ok(Launched { child, pokes })
+    }
+
+    /// The shim's command line; its `stdin` is still to be set.
+    fn command(&self, spec: &LaunchSpec) -> io::Result<Command> {
+        let mut command = Command::new(&spec.shim);
+        command.arg(std::path::absolute(self.path())?).arg("--cwd").arg(&spec.cwd);
+        command.arg("--quota").arg(spec.log_quota.to_string());
+        if spec.leave_children {
+            command.arg("--leave-children");
+        }
+        command.arg("--").args(&spec.argv).env_clear().envs(spec.env.iter().map(|(k, v)| (k, v)));
+        Ok(command)
+    }
+}
