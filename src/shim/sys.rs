@@ -26,12 +26,14 @@ fn awaited() -> SigSet {
     [Signal::SIGCHLD, Signal::SIGTERM].into_iter().collect()
 }
 
-/// Gives every signal its default disposition, whatever the shim or its launcher had set.
-pub(super) fn default_signals() {
-    for number in 1..=libc::SIGRTMAX() {
-        // SAFETY: setting a default disposition runs no code of ours; numbers that cannot be set
-        // (SIGKILL, SIGSTOP, the C library's own) are refused and stay as they are.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+/// Gives every signal its default disposition, whatever the shim or its launcher had set. The C
+/// library's function would leave out the two signals that it keeps for itself.
+fn default_signals() {
+    let plain = [0u64; 4];
+    for number in 1..=64 {
+        // SAFETY: a kernel `sigaction` of zeros (not larger than this on any machine) is the default
+        // disposition and runs no code of ours; signals that cannot be set are refused.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, plain.as_ptr(), ptr::null::<u64>(), 8) };
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
 };
@@ -65,23 +66,31 @@ fn signal_all(command: Pid, signals: &[Signal]) -> usize {
     let mut alive = 0;
     let mut found: Vec<(i32, i32)> = children(me).into_iter().map(|pid| (me, pid)).collect();
     while let Some((parent, pid)) = found.pop() {
-        let Some(stat) = Stat::of(pid).filter(|s| s.parent == parent && !s.is_dead()) else { continue };
+        let Some(stat) = descendant(pid, parent, me).filter(|s| !s.is_dead()) else { continue };
         found.extend(children(pid).into_iter().map(|grandchild| (pid, grandchild)));
         // A member of the group had its signals already: a second TERM means "at once" to some programs.
-        if stat.group == command.as_raw_pid() || signal_one(pid, parent, signals) {
+        if stat.group == command.as_raw_pid() || signal_one(pid, parent, me, signals) {
             alive += 1;
         }
     }
     alive
 }
 
+/// Looks at a process that was found as a child of `parent`. If that one died meanwhile, the orphan has
+/// come to the shim; with any other parent the number was used again.
+fn descendant(pid: i32, parent: i32, me: i32) -> Option<Stat> {
+    Stat::of(pid).filter(|s| s.parent == parent || s.parent == me)
+}
+
 /// Signals one descendant if it is still the one that was found. `false`: it is gone, or runs as
 /// another user (after `sudo`, say) and is out of reach; waiting for such a one would never end.
-fn signal_one(pid: i32, parent: i32, signals: &[Signal]) -> bool {
-    let Some(handle) = Pid::from_raw(pid).and_then(|p| pidfd_open(p, PidfdFlags::empty()).ok()) else { return false };
-    if Stat::of(pid).is_none_or(|s| s.parent != parent) {
-        // Its parent died in between and it is somebody else's child now: the next look finds it.
-        return true;
-    }
-    signals.iter().all(|signal| pidfd_send_signal(&handle, *signal).is_ok())
+fn signal_one(pid: i32, parent: i32, me: i32, signals: &[Signal]) -> bool {
+    let Some(raw) = Pid::from_raw(pid) else { return false };
+    let handle = match pidfd_open(raw, PidfdFlags::empty()) {
+        Ok(handle) => handle,
+        // No descriptor to spare: it lives, and the next look tries again.
+        Err(e) => return e != Errno::SRCH,
+    };
+    let is_same = descendant(pid, parent, me).is_some();
+    is_same && signals.iter().all(|signal| pidfd_send_signal(&handle, *signal).is_ok())
 }
