@@ -101,6 +101,12 @@ impl Client {
         &self.door.workspace
     }
 
+    /// Tells whether a daemon listens at this moment.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        start::connect(&self.door.workspace).is_ok()
+    }
+
     /// Makes sure that a daemon answers, starting one where that is allowed.
     ///
     /// # Errors

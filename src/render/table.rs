@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use super::{Paint, View, ago, count, duration, fit, sanitize, status_paint, took, why};
+use super::{Paint, View, ago, duration, fit, sanitize, status_paint, thousands, took, why};
 use crate::command::Listing;
 use crate::task::Task;
 
@@ -58,10 +58,10 @@ pub fn list(listing: &Listing, limits: ListLimits, view: &View) -> String {
     let total = listing.total.max(listing.history.len());
     let mut left = Vec::new();
     if listing.active.len() > shown.active {
-        left.push(format!("{} active", count(listing.active.len() - shown.active, "more task")));
+        left.push(format!("{} more active", thousands((listing.active.len() - shown.active) as u64)));
     }
     if total > shown.ended {
-        left.push(format!("{} ended", count(total - shown.ended, "more task")));
+        left.push(format!("{} more ended", thousands((total - shown.ended) as u64)));
     }
     if !left.is_empty() {
         let line = format!("… {}: {}", left.join(", "), limits.more);
