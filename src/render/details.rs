@@ -64,7 +64,8 @@ impl Card<'_> {
         let label = self.view.paint(Paint::Dim, &format!("{label:<9}"));
         for (i, line) in value.lines().enumerate() {
             if i == 0 {
-                self.out.push_str(&format!("  {label} {line}\n"));
+                self.out.push_str(format!("  {label} {line}").trim_end());
+                self.out.push('\n');
             } else {
                 self.out.push_str(&format!("            {line}\n"));
             }
@@ -202,7 +203,21 @@ mod tests {
         task.usage.output_tokens = 67;
         task.usage.cost_usd = Some(0.0123);
         let tail = Tail { bytes: b"compiling\r\n\x1b[31merror\x1b[0m: x\n".to_vec(), from: 100, lines: 20 };
-        insta::assert_snapshot!(show(&task, Some(&tail)), @"");
+        insta::assert_snapshot!(show(&task, Some(&tail)), @r#"
+        ✗ failed (exit 2)  #12 c4b1e012  build
+          command   make -C /srv/project12 test && echo done
+          folder    /srv
+          times     created  2025-11-20 09:57:50  (2m ago)
+                    started  2025-11-20 09:57:57  (2m ago)
+                    ended    2025-11-20 09:59:00  (1m ago)
+          duration  1m 3s
+          exit code 2
+          error     exit code 2
+          usage     12,345 tokens in, 67 out, $0.0123
+          output    its end; `octo task 12 logs` shows all
+          │ compiling
+          │ error: x
+        "#);
     }
 
     #[test]
@@ -216,7 +231,24 @@ mod tests {
             reason: "cancel".into(),
             extra: serde_json::Map::new(),
         });
-        insta::assert_snapshot!(show(&task, Some(&Tail::default())), @"");
+        insta::assert_snapshot!(show(&task, Some(&Tail::default())), @r#"
+        ? paused (question)  #9 c4b1e009
+          command   echo 1
+                    echo 2
+                    echo 3
+                    echo 4
+                    echo 5
+                    echo 6
+                    … 3 more lines
+          folder    /srv
+          times     created  2025-11-20 09:57:50  (2m ago)
+                    started  2025-11-20 09:57:57  (2m ago)
+          duration  2m 3s of at most 10m 0s
+          stop      asked by cli: cancel
+          asks q1   Also refactor the helpers?
+                    [yes / no]
+          output    (none)
+        "#);
     }
 
     #[test]

@@ -132,7 +132,16 @@ mod tests {
                 .iter()
                 .map(|i| notice(i, &View { width: Some(80), colour: false, now: NOW }))
                 .collect();
-        insta::assert_snapshot!(shown, @"");
+        insta::assert_snapshot!(shown, @r#"
+        ✗ #12 c4b1e012 failed (exit 2) after 1m 3s: make -C /srv/project12 test && echo…
+            error: missing semicolon
+        ✓ #5 c4b1e005 completed after 1m 3s, $0.25: docs
+            ok
+        ? #9 c4b1e009 asks: make -C /srv/project9 test && echo done
+            Also refactor the helpers?  [yes / no]
+        ✗ #8 c4b1e008 cancelled after 1m 3s: make -C /srv/project8 test && echo done
+        ✗ #6 c4b1e006 failed: make -C /srv/project6 test && echo done
+        "#);
     }
 
     #[test]

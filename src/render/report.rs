@@ -94,6 +94,18 @@ mod tests {
             bridges: vec![serde_json::json!({"name": "telegram", "health": "polling"})],
             notice_seq: 9,
         };
-        insta::assert_snapshot!(report(&status, &View::plain(NOW)), @"");
+        insta::assert_snapshot!(report(&status, &View::plain(NOW)), @r#"
+        daemon     pid 4711, version 0.1.0, started 1m ago
+        workspace  /srv/work
+        slots      4 of 3 in use (answered tasks may go over the limit)
+        tasks      4 running, 12 completed
+        degraded   no space left on device
+        problem    1 record in quarantine
+        bridge     telegram: polling
+        settings
+          ADDITIONAL_CLAUDE_ARGS  --verbose  (.env)
+          BG_MAX_CONCURRENT       3  (default)
+          OCTO_LOG                -  (default)
+        "#);
     }
 }

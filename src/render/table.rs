@@ -158,7 +158,16 @@ mod tests {
     #[test]
     fn a_list_on_a_narrow_terminal() {
         let view = View { width: Some(72), colour: false, now: NOW };
-        insta::assert_snapshot!(list(&listing(), LIMITS, &view), @"");
+        insta::assert_snapshot!(list(&listing(), LIMITS, &view), @r#"
+        ▶ #12 c4b1e012  running            2m 3s          make -C /srv/project1…
+        ? #9  c4b1e009  paused (question)  2m 3s          make -C /srv/project9…
+        … #13 c4b1e013  dispatched                        make -C /srv/project1…
+        ✓ #11 c4b1e011  completed          1m 3s  1m ago  make -C /srv/project1…
+        ✗ #10 c4b1e010  failed (exit 2)    1m 3s  1m ago  make -C /srv/project1…
+        ✗ #8  c4b1e008  cancelled          1m 3s  1m ago  make -C /srv/project8…
+        ! #7  c4b1e007  interrupted        1m 3s  1m ago  make -C /srv/project7…
+        … 1,196 more ended: `octo tasks --limit N` (0 for all)
+        "#);
         let narrow = list(&listing(), LIMITS, &view);
         assert!(narrow.lines().take(7).all(|l| l.width() <= 72), "{narrow}");
     }
@@ -168,7 +177,9 @@ mod tests {
         let mut nasty = task(14, Status::Running);
         nasty.name = "evil\x1b[2J\u{202e}name\nsecond line".to_owned();
         let listing = Listing { active: vec![nasty], ..Listing::default() };
-        insta::assert_snapshot!(list(&listing, LIMITS, &View::plain(NOW)), @"");
+        insta::assert_snapshot!(list(&listing, LIMITS, &View::plain(NOW)), @r#"
+        ▶ #14 c4b1e014  running  2m 3s    evilname second line
+        "#);
     }
 
     #[test]
