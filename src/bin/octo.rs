@@ -1,10 +1,68 @@
-//! The command line, and the `claude` wrapper when called by that name.
+//! `octo`: the command line and the REPL. Gathers the surroundings, hands over, exits.
 
+use std::cell::{OnceCell, RefCell};
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::Parser;
+use octo::cli::{Cli, Terminal, World};
+
+#[path = "../../bots/repl.rs"]
+mod repl;
+
 fn main() -> ExitCode {
+    // A task's `claude` is a link to this program; nothing may come before it.
     if octo::claude::called_as_claude(std::env::args_os().next().as_deref()) {
         return octo::claude::run_wrapper();
     }
-    ExitCode::SUCCESS
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("error: no event loop: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let world = world(cli.workspace);
+    let code = match cli.verb {
+        Some(verb) => runtime.block_on(octo::cli::run(&world, verb)),
+        None => repl::run(&runtime, world),
+    };
+    // Whatever still runs on a helper thread (a blocked read) must not hold the exit up.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+fn world(workspace: Option<PathBuf>) -> World {
+    World {
+        workspace,
+        cwd: std::env::current_dir(),
+        home: std::env::home_dir(),
+        vars: std::env::vars_os().collect(),
+        octod: octod(),
+        surface: "cli",
+        terminal: terminal(),
+        out: RefCell::new(Box::new(std::io::stdout())),
+        err: RefCell::new(Box::new(std::io::stderr())),
+        found: OnceCell::new(),
+    }
+}
+
+/// The daemon's program: beside this one, else whatever PATH finds.
+fn octod() -> PathBuf {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("octod")));
+    beside.filter(|p| p.exists()).unwrap_or_else(|| PathBuf::from("octod"))
+}
+
+fn terminal() -> Terminal {
+    if !std::io::stdout().is_terminal() {
+        return Terminal::default();
+    }
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
+    Terminal {
+        is_one: true,
+        width: terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)),
+        colour: set("NO_COLOR").is_none() && set("TERM").is_none_or(|t| t != "dumb"),
+    }
 }

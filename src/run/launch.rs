@@ -29,7 +29,7 @@ pub struct LaunchSpec {
     pub env: Vec<(OsString, OsString)>,
     /// Leaves alone what the command left behind at a natural end.
     pub leave_children: bool,
-    /// How many bytes the log may have before the run is stopped.
+    /// How many bytes the log may have before the run is stopped; 0: no limit.
     pub log_quota: u64,
 }
 

@@ -1,0 +1,273 @@
+//! The chat language: what people type into the REPL, and where sensible to chat bots.
+//!
+//! [`COMMANDS`] is the one table: parsing, completion, hints, suggestions and help all come from it.
+//! Parsing is pure; a surface decides how it carries an [`Ask`] out.
+
+use crate::command::TaskRef;
+use crate::task::Status;
+
+mod nearest;
+mod shell;
+
+pub use nearest::nearest;
+pub use shell::first_word;
+
+/// What a line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Nothing was said.
+    Nothing,
+    /// `/bg COMMAND`: a process task.
+    Start(String),
+    /// `/tasks [STATUS]`, `/bg list`.
+    List(Option<Status>),
+    /// `/bg clear`: hide ended tasks.
+    Clear,
+    /// `/task ID`.
+    Show(TaskRef),
+    /// `/task ID cancel`, `/bg kill ID`.
+    Cancel(TaskRef),
+    /// `/task ID retry`.
+    Retry(TaskRef),
+    /// `/task ID logs`.
+    Logs(TaskRef),
+    /// `/task ID rm`.
+    Remove(TaskRef),
+    /// `/status`.
+    Status,
+    /// `/recap`.
+    Recap,
+    /// `/help`.
+    Help,
+    /// `/quit`.
+    Quit,
+    /// Anything without a slash.
+    Say(String),
+}
+
+/// A line that asks for nothing that there is: what is wrong, and what to type instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misunderstood {
+    /// What is wrong.
+    pub message: String,
+    /// What to do; may be empty.
+    pub hint: String,
+}
+
+/// What the word after a command can be completed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Argument {
+    /// Nothing in particular.
+    Free,
+    /// One of these words.
+    Words(&'static [&'static str]),
+    /// A status.
+    Status,
+    /// A task, then one of these words.
+    Task(&'static [&'static str]),
+}
+
+/// One command.
+pub struct Command {
+    /// Its name, with the slash.
+    pub name: &'static str,
+    /// Its arguments as help shows them; each form is one line of help, with its meaning.
+    pub forms: &'static [(&'static str, &'static str)],
+    /// What its arguments complete to.
+    pub argument: Argument,
+    parse: fn(&str) -> Result<Ask, Misunderstood>,
+}
+
+const TASK_VERBS: &[&str] = &["cancel", "logs", "retry", "rm"];
+const BG_VERBS: &[&str] = &["clear", "kill", "list"];
+
+/// Every command, in the order of help.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "/bg",
+        forms: &[
+            ("COMMAND", "runs a shell command in the background"),
+            ("list", "lists tasks"),
+            ("kill ID", "stops a task"),
+            ("clear", "hides ended tasks from lists; their records stay"),
+        ],
+        argument: Argument::Words(BG_VERBS),
+        parse: bg,
+    },
+    Command {
+        name: "/tasks",
+        forms: &[("[STATUS]", "lists tasks: active ones, then the newest ended")],
+        argument: Argument::Status,
+        parse: tasks,
+    },
+    Command {
+        name: "/task",
+        forms: &[
+            ("ID", "shows a task and the end of its output"),
+            ("ID logs", "shows its output and follows it; Ctrl-C comes back"),
+            ("ID cancel", "stops it, with everything that it started"),
+            ("ID retry", "runs an ended task again"),
+            ("ID rm", "removes an ended task"),
+        ],
+        argument: Argument::Task(TASK_VERBS),
+        parse: task,
+    },
+    Command {
+        name: "/recap",
+        forms: &[("", "tells again what happened last")],
+        argument: Argument::Free,
+        parse: |rest| bare(rest, Ask::Recap, "/recap"),
+    },
+    Command {
+        name: "/status",
+        forms: &[("", "shows the daemon, its slots and its settings")],
+        argument: Argument::Free,
+        parse: |rest| bare(rest, Ask::Status, "/status"),
+    },
+    Command {
+        name: "/help",
+        forms: &[("", "shows this")],
+        argument: Argument::Free,
+        parse: |_| Ok(Ask::Help),
+    },
+    Command {
+        name: "/quit",
+        forms: &[("", "leaves; tasks go on")],
+        argument: Argument::Free,
+        parse: |rest| bare(rest, Ask::Quit, "/quit"),
+    },
+];
+
+/// Commands of the language that need agents, which this version does not have.
+const NEED_AGENTS: &[&str] = &["/agent", "/agents", "/model", "/new"];
+
+/// Reads one line.
+///
+/// # Errors
+/// What is wrong with it, and a hint.
+pub fn parse(line: &str) -> Result<Ask, Misunderstood> {
+    let line = line.trim();
+    if line.is_empty() {
+        return Ok(Ask::Nothing);
+    }
+    if !line.starts_with('/') {
+        return Ok(Ask::Say(line.to_owned()));
+    }
+    let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    // What other programs call it.
+    let name = if matches!(name, "/exit" | "/q") { "/quit" } else { name };
+    if let Some(command) = COMMANDS.iter().find(|c| c.name == name) {
+        return (command.parse)(rest.trim());
+    }
+    if NEED_AGENTS.contains(&name) {
+        return Err(no_agents(name));
+    }
+    let names: Vec<&str> = COMMANDS.iter().map(|c| c.name).collect();
+    let hint = match nearest(name, &names) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "/help lists the commands".to_owned(),
+    };
+    Err(wrong(format!("there is no command {name}"), hint))
+}
+
+/// The commands as people read them.
+#[must_use]
+pub fn help() -> String {
+    let lines: Vec<(String, &str)> = COMMANDS
+        .iter()
+        .flat_map(|c| c.forms.iter().map(|(form, means)| (format!("{} {form}", c.name).trim_end().to_owned(), *means)))
+        .collect();
+    let width = lines.iter().map(|(form, _)| form.len()).max().unwrap_or(0);
+    let mut out: String = lines.iter().map(|(form, means)| format!("  {form:<width$}   {means}\n")).collect();
+    out.push_str("ID is a task's number, its id, or the beginning of its id. Tab completes, the arrow keys go back.\n");
+    out
+}
+
+fn wrong(message: impl Into<String>, hint: impl Into<String>) -> Misunderstood {
+    Misunderstood { message: message.into(), hint: hint.into() }
+}
+
+fn no_agents(what: &str) -> Misunderstood {
+    wrong(format!("{what} needs agents, which this version of Octo does not have"), "/bg COMMAND runs a shell command")
+}
+
+fn bare(rest: &str, ask: Ask, name: &str) -> Result<Ask, Misunderstood> {
+    if rest.is_empty() { Ok(ask) } else { Err(wrong(format!("{name} takes no arguments"), format!("type {name}"))) }
+}
+
+/// `/bg` has three words of its own; with anything more behind them they are a command like any other.
+fn bg(rest: &str) -> Result<Ask, Misunderstood> {
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    match words.as_slice() {
+        [] => Err(wrong("/bg needs a command", "/bg make test, or /bg list | kill ID | clear")),
+        ["list"] => Ok(Ask::List(None)),
+        ["clear"] => Ok(Ask::Clear),
+        ["kill"] => Err(wrong("/bg kill needs a task", "/bg kill ID; /tasks lists them")),
+        // `kill -9 4711` and `kill %1` are the shell's.
+        ["kill", id] if is_task_ref(id) => Ok(Ask::Cancel(TaskRef((*id).to_owned()))),
+        [option, ..] if option.starts_with("--agent") || *option == "--model" => {
+            Err(no_agents(&format!("/bg {option}")))
+        }
+        ["--", ..] => start(rest[2..].trim()),
+        [option, ..] if option.starts_with('-') => Err(wrong(
+            format!("/bg has no option {option}"),
+            "`octo bg --help` shows what the command line has; `/bg -- COMMAND` takes it as a command",
+        )),
+        _ => start(rest),
+    }
+}
+
+fn start(command: &str) -> Result<Ask, Misunderstood> {
+    if command.is_empty() {
+        return Err(wrong("/bg needs a command", "/bg make test"));
+    }
+    Ok(Ask::Start(command.to_owned()))
+}
+
+fn is_task_ref(word: &str) -> bool {
+    word.bytes().all(|b| b.is_ascii_hexdigit()) && word.len() <= 8
+        || word.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn tasks(rest: &str) -> Result<Ask, Misunderstood> {
+    if rest.is_empty() {
+        return Ok(Ask::List(None));
+    }
+    rest.parse().map(|status| Ask::List(Some(status))).map_err(|e| {
+        let words = Status::ALL.map(Status::word);
+        let hint = nearest(rest, &words).map_or(String::new(), |near| format!("did you mean /tasks {near}?"));
+        wrong(e, hint)
+    })
+}
+
+fn task(rest: &str) -> Result<Ask, Misunderstood> {
+    let mut words = rest.split_whitespace();
+    let Some(id) = words.next() else {
+        return Err(wrong("/task needs a task", "/task ID; /tasks lists them"));
+    };
+    // `#12` is how every card names a task.
+    let task = TaskRef(id.strip_prefix('#').unwrap_or(id).to_owned());
+    let verb = words.next();
+    let more = words.next();
+    match (verb, more) {
+        (None, _) => Ok(Ask::Show(task)),
+        (Some("cancel" | "kill" | "stop"), None) => Ok(Ask::Cancel(task)),
+        (Some("retry"), None) => Ok(Ask::Retry(task)),
+        (Some("logs" | "log"), None) => Ok(Ask::Logs(task)),
+        (Some("rm"), None) => Ok(Ask::Remove(task)),
+        (Some(verb @ ("resume" | "followup" | "raise")), _) => Err(wrong(
+            format!("/task ID {verb} is not in this version of Octo"),
+            format!("there are: {}", TASK_VERBS.join(", ")),
+        )),
+        (Some(verb), _) => {
+            let hint = match nearest(verb, TASK_VERBS) {
+                Some(near) => format!("did you mean /task {id} {near}?"),
+                None => format!("there are: {}", TASK_VERBS.join(", ")),
+            };
+            Err(wrong(format!("a task has no `{}`", rest[id.len()..].trim()), hint))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! The chat language, line by line.
+
+use super::*;
+
+fn id(s: &str) -> TaskRef {
+    TaskRef(s.to_owned())
+}
+
+#[test]
+fn lines_and_what_they_ask() {
+    for (line, ask) in [
+        ("", Ask::Nothing),
+        ("   ", Ask::Nothing),
+        ("/bg make  -j4 && echo 'a  b'", Ask::Start("make  -j4 && echo 'a  b'".into())),
+        ("/bg -- -odd name", Ask::Start("-odd name".into())),
+        ("/bg list", Ask::List(None)),
+        ("/bg list files here", Ask::Start("list files here".into())),
+        ("/bg clear", Ask::Clear),
+        ("/bg kill 12", Ask::Cancel(id("12"))),
+        ("/bg kill c4b1", Ask::Cancel(id("c4b1"))),
+        ("/bg kill -9 4711", Ask::Start("kill -9 4711".into())),
+        ("/bg kill %1", Ask::Start("kill %1".into())),
+        ("/tasks", Ask::List(None)),
+        ("/tasks failed", Ask::List(Some(Status::Failed))),
+        ("/tasks pending", Ask::List(Some(Status::Dispatched))),
+        ("/task 12", Ask::Show(id("12"))),
+        ("/task #12 logs", Ask::Logs(id("12"))),
+        ("/task c4b1e09a cancel", Ask::Cancel(id("c4b1e09a"))),
+        ("/task 12 retry", Ask::Retry(id("12"))),
+        ("/task 12 rm", Ask::Remove(id("12"))),
+        ("/status", Ask::Status),
+        ("/recap", Ask::Recap),
+        ("/help", Ask::Help),
+        ("/help me", Ask::Help),
+        (" /quit ", Ask::Quit),
+        ("/exit", Ask::Quit),
+        ("how are my tasks?", Ask::Say("how are my tasks?".into())),
+    ] {
+        assert_eq!(parse(line), Ok(ask), "{line}");
+    }
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let told: String = [
+        "/bg",
+        "/bg kill",
+        "/bg --agent fix the tests",
+        "/bg --model x y",
+        "/bg --name x make",
+        "/tasks compleet",
+        "/task",
+        "/task 12 cancle",
+        "/task 12 dance wildly",
+        "/task 12 resume yes",
+        "/quit now",
+        "/tsk 12",
+        "/agent do it",
+        "/frobnicate",
+    ]
+    .iter()
+    .map(|line| match parse(line) {
+        Err(m) => format!("{line}\n    {}\n    {}\n", m.message, m.hint),
+        Ok(ask) => panic!("{line}: {ask:?}"),
+    })
+    .collect();
+    insta::assert_snapshot!(told, @r#"
+    /bg
+        /bg needs a command
+        /bg make test, or /bg list | kill ID | clear
+    /bg kill
+        /bg kill needs a task
+        /bg kill ID; /tasks lists them
+    /bg --agent fix the tests
+        /bg --agent needs agents, which this version of Octo does not have
+        /bg COMMAND runs a shell command
+    /bg --model x y
+        /bg --model needs agents, which this version of Octo does not have
+        /bg COMMAND runs a shell command
+    /bg --name x make
+        /bg has no option --name
+        `octo bg --help` shows what the command line has; `/bg -- COMMAND` takes it as a command
+    /tasks compleet
+        `compleet` is no status; there are: dispatched, running, paused, resumed, completed, failed, cancelled, budget_exceeded, interrupted
+        did you mean /tasks completed?
+    /task
+        /task needs a task
+        /task ID; /tasks lists them
+    /task 12 cancle
+        a task has no `cancle`
+        did you mean /task 12 cancel?
+    /task 12 dance wildly
+        a task has no `dance wildly`
+        there are: cancel, logs, retry, rm
+    /task 12 resume yes
+        /task ID resume is not in this version of Octo
+        there are: cancel, logs, retry, rm
+    /quit now
+        /quit takes no arguments
+        type /quit
+    /tsk 12
+        there is no command /tsk
+        did you mean /task?
+    /agent do it
+        /agent needs agents, which this version of Octo does not have
+        /bg COMMAND runs a shell command
+    /frobnicate
+        there is no command /frobnicate
+        /help lists the commands
+    "#);
+}
+
+#[test]
+fn help_is_the_table() {
+    insta::assert_snapshot!(help(), @r#"
+      /bg COMMAND       runs a shell command in the background
+      /bg list          lists tasks
+      /bg kill ID       stops a task
+      /bg clear         hides ended tasks from lists; their records stay
+      /tasks [STATUS]   lists tasks: active ones, then the newest ended
+      /task ID          shows a task and the end of its output
+      /task ID logs     shows its output and follows it; Ctrl-C comes back
+      /task ID cancel   stops it, with everything that it started
+      /task ID retry    runs an ended task again
+      /task ID rm       removes an ended task
+      /recap            tells again what happened last
+      /status           shows the daemon, its slots and its settings
+      /help             shows this
+      /quit             leaves; tasks go on
+    ID is a task's number, its id, or the beginning of its id. Tab completes, the arrow keys go back.
+    "#);
+}
+
+#[test]
+fn every_form_of_every_command_is_understood() {
+    for command in COMMANDS {
+        for (form, _) in command.forms {
+            let line = format!("{} {}", command.name, form.replace("ID", "12").replace("[STATUS]", "failed"));
+            assert!(parse(&line).is_ok(), "{line}");
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_line_is_too_much(line in "/?(bg|task|tasks|help)? ?(kill|list|--)? ?\\PC{0,40}") {
+        let _ = parse(&line);
+        let _ = first_word(&line);
+    }
+}

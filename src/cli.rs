@@ -1,0 +1,136 @@
+//! The command line: clap's types, and one small file per command.
+//!
+//! `src/bin/octo.rs` gathers the [`World`] (environment, terminal, output) and calls [`run`]; a command
+//! asks the daemon through the [`Client`](crate::client::Client) and prints what
+//! [`render`](crate::render) makes of the answer.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::command::Refused;
+use crate::render::sanitize;
+
+mod bg;
+mod completions;
+mod daemon;
+mod logs;
+mod status;
+mod stop;
+mod task;
+mod tasks;
+mod wait;
+mod world;
+
+pub use bg::BgArgs;
+pub use world::{Terminal, World};
+
+/// Supervises background commands that nothing can lose.
+#[derive(Debug, Parser)]
+#[command(name = "octo", version, about, max_term_width = 100)]
+#[command(after_help = "Without a command: the REPL (or, with input from a pipe, one command a line).\n\
+    ID is a task's id, any unambiguous prefix of it, or its number. DUR is 90, 90s, 10m, 2h, 1d.")]
+pub struct Cli {
+    /// The workspace folder [default: OCTO_WORKSPACE, else the nearest folder with .octo/]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// A command.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Runs the supervisor
+    Daemon {
+        /// Goes to the background and returns when the daemon is ready
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Shows the daemon: slots in use, settings and where they came from, bridges
+    Status {
+        /// Prints one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stops the daemon; tasks go on
+    Stop {
+        /// Stops all tasks too
+        #[arg(long)]
+        kill_tasks: bool,
+    },
+    /// Runs a command in the background; prints its id
+    Bg(BgArgs),
+    /// Lists tasks: active ones, then the newest ended
+    Tasks(tasks::TasksArgs),
+    /// Shows one task, or does something with it
+    #[command(args_conflicts_with_subcommands = false)]
+    Task(task::TaskArgs),
+    /// Prints a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub enum Failure {
+    /// It was refused; the person is still to be told.
+    Refused(Refused),
+    /// All was said; just the exit code is left.
+    Quiet(u8),
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Failure::Refused(refused)
+    }
+}
+
+/// Exit code: the task (or command) failed.
+pub const FAILED: u8 = 1;
+/// Exit code: the time-out ran out.
+pub const TIMED_OUT: u8 = 124;
+
+/// Does what a command line asks and returns the exit code; errors are told on the world's stderr.
+pub async fn run(world: &World, verb: Verb) -> u8 {
+    let result = match verb {
+        Verb::Daemon { detach } => daemon::run(world, detach),
+        Verb::Status { json } => status::run(world, json).await,
+        Verb::Stop { kill_tasks } => stop::run(world, kill_tasks).await,
+        Verb::Bg(args) => bg::run(world, args).await,
+        Verb::Tasks(args) => tasks::run(world, args).await,
+        Verb::Task(args) => task::run(world, args).await,
+        Verb::Completions { shell } => completions::run(world, shell),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(failure) => report(world, &failure),
+    }
+}
+
+/// Tells a failure and returns its exit code.
+pub fn report(world: &World, failure: &Failure) -> u8 {
+    match failure {
+        Failure::Quiet(code) => *code,
+        Failure::Refused(refused) => {
+            world.warn(&error_text(refused));
+            refused.code.exit()
+        }
+    }
+}
+
+/// `error: what happened` and `hint: what to do`, each line ended.
+#[must_use]
+pub fn error_text(refused: &Refused) -> String {
+    let mut out = format!("error: {}\n", sanitize::text(refused.message.trim_end()));
+    if !refused.hint.is_empty() {
+        out.push_str(&format!("hint: {}\n", sanitize::text(refused.hint.trim_end())));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

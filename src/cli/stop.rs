@@ -1,0 +1,76 @@
+//! `octo stop`: stops the daemon and returns when it has exited; tasks go on unless told otherwise.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::{Failure, World};
+use crate::client::Client;
+use crate::command::{Refused, RefusedCode, ShutdownRequest};
+
+/// How long the daemon may take to exit: the longest way to end a task, and some.
+const EXIT_WITHIN: Duration = Duration::from_secs(90);
+
+pub(super) async fn run(world: &World, kill_tasks: bool) -> Result<(), Failure> {
+    let mut client = world.client()?.only_connect();
+    if !client.runs() {
+        if !(kill_tasks && has_runs(&client.workspace().octo)) {
+            return world.print(format!("no daemon runs for {}\n", client.workspace().root.display()));
+        }
+        client = world.client()?;
+    }
+    let pid = client.status().await?.pid;
+    let process = watch(pid);
+    client.shutdown(&ShutdownRequest { kill_tasks }).await?;
+    if gone(&client, process).await {
+        return Ok(());
+    }
+    let message = format!("the daemon (pid {pid}) agreed to stop and has not exited after {} s", EXIT_WITHIN.as_secs());
+    Err(Refused::new(RefusedCode::Internal, message).hint("`octo status` shows whether it still answers").into())
+}
+
+/// A handle on the process, by which its end can be awaited; `None` when it has ended already, or
+/// cannot be seen from here.
+fn watch(pid: u32) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+/// Waits for the daemon's end.
+async fn gone(client: &Client, process: Option<OwnedFd>) -> bool {
+    let Some(process) = process else { return no_longer_listens(client).await };
+    let limit = Timespec { tv_sec: EXIT_WITHIN.as_secs() as i64, tv_nsec: 0 };
+    let wait = move || {
+        let mut fds = [PollFd::new(&process, PollFlags::IN)];
+        loop {
+            match rustix::event::poll(&mut fds, Some(&limit)) {
+                Err(rustix::io::Errno::INTR) => {}
+                result => return matches!(result, Ok(n) if n > 0),
+            }
+        }
+    };
+    tokio::task::spawn_blocking(wait).await.unwrap_or(false)
+}
+
+/// Without a handle on the process: until nobody listens.
+async fn no_longer_listens(client: &Client) -> bool {
+    let until = tokio::time::Instant::now() + EXIT_WITHIN;
+    while tokio::time::Instant::now() < until {
+        if !client.runs() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
+
+/// Tells whether some task has a run folder: it may still run, though no daemon does.
+fn has_runs(octo: &Path) -> bool {
+    let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries(&octo.join("tasks"))
+        .filter(|task| task.file_type().is_ok_and(|t| t.is_dir()))
+        .any(|task| entries(&task.path()).any(|run| run.file_name().as_encoded_bytes().starts_with(b"run-")))
+}

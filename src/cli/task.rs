@@ -1,0 +1,94 @@
+//! `octo task ID ...`: shows one task, or does something with it.
+
+use clap::{Args, Subcommand};
+
+use super::logs::LogsArgs;
+use super::{Failure, World, logs, wait};
+use crate::client::{Client, LogEvent, LogQuery};
+use crate::command::{Refused, TaskRef};
+use crate::render::{self, Tail, parse_duration};
+
+/// Lines of output that the details show.
+const TAIL_LINES: usize = 12;
+
+/// Bytes of output that are read for that: enough for so many usual lines.
+const TAIL_BYTES: i64 = 8 * 1024;
+
+/// `octo task ID ...`.
+#[derive(Debug, Args)]
+pub struct TaskArgs {
+    /// The task: its id, a prefix of it, or its number
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Prints the record as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    act: Option<Act>,
+}
+
+/// What to do with the task.
+#[derive(Debug, Subcommand)]
+enum Act {
+    /// Stops it, with everything that it started
+    Cancel,
+    /// Runs an ended task again
+    Retry,
+    /// Removes an ended task and its output
+    Rm,
+    /// Prints its output
+    Logs(LogsArgs),
+    /// Waits for its end; exits 0 when it completed
+    Wait {
+        /// Gives up after so long, with exit code 124
+        #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+        timeout: Option<u64>,
+    },
+}
+
+pub(super) async fn run(world: &World, args: TaskArgs) -> Result<(), Failure> {
+    let client = world.client()?;
+    let task = TaskRef(args.id);
+    match args.act {
+        None => show(world, &client, &task, args.json).await,
+        Some(Act::Cancel) => Ok(client.stop(&task).await?),
+        Some(Act::Retry) => Ok(client.retry(&task).await?),
+        Some(Act::Rm) => Ok(client.remove(&task).await?),
+        Some(Act::Logs(args)) => logs::run(world, &client, &task, args).await,
+        Some(Act::Wait { timeout }) => wait::run(world, &task, timeout).await,
+    }
+}
+
+async fn show(world: &World, client: &Client, task: &TaskRef, json: bool) -> Result<(), Failure> {
+    let record = client.get(task).await?;
+    if json {
+        return world.print_json(&record);
+    }
+    let tail = tail(client, &TaskRef(record.id.to_string())).await?;
+    let tz = jiff::tz::TimeZone::system();
+    let logs = format!("octo task {} logs", record.id);
+    world.print(render::details(&record, Some(&tail), &logs, &world.view(), &tz))
+}
+
+/// The end of a task's output.
+///
+/// # Errors
+/// The daemon's refusal, or `Unavailable`.
+pub async fn tail(client: &Client, task: &TaskRef) -> Result<Tail, Refused> {
+    let mut log = client.logs(task, LogQuery { from: Some(-TAIL_BYTES), ..LogQuery::default() }).await?;
+    let mut bytes = Vec::new();
+    while let Some(event) = log.next().await? {
+        if let LogEvent::Bytes(piece) = event {
+            bytes.extend_from_slice(&piece);
+        }
+    }
+    let mut from = log.starts_at;
+    // What begins in the middle of a line is left out, unless it is all there is.
+    if from > 0
+        && let Some(end) = bytes[..bytes.len().saturating_sub(1)].iter().position(|b| *b == b'\n')
+    {
+        bytes.drain(..=end);
+        from += end as u64 + 1;
+    }
+    Ok(Tail { bytes, from, lines: TAIL_LINES })
+}

@@ -1,0 +1,45 @@
+//! `octo task ID wait` and `--wait`: until a task has ended.
+
+use std::time::Duration;
+
+use super::{FAILED, Failure, TIMED_OUT, World};
+use crate::client::Waited;
+use crate::command::TaskRef;
+use crate::render::{duration, name_of, sanitize, took, why};
+use crate::task::{Question, Status, Task};
+
+/// Waits for the end; exits 0 when the task completed, 1 otherwise, 124 when the time ran out.
+pub(super) async fn run(world: &World, task: &TaskRef, timeout: Option<u64>) -> Result<(), Failure> {
+    match until_end(world, task, timeout).await? {
+        Some(task) => verdict(world, &task),
+        None => Err(Failure::Quiet(TIMED_OUT)),
+    }
+}
+
+/// Waits for the end, telling questions that arise; `None` when the time ran out.
+pub(super) async fn until_end(world: &World, task: &TaskRef, timeout: Option<u64>) -> Result<Option<Task>, Failure> {
+    let tell = |task: &Task, question: &Question| world.warn(&question_text(task, question));
+    match world.client()?.wait(task, timeout.map(Duration::from_secs), tell).await? {
+        Waited::Ended(task) => Ok(Some(*task)),
+        Waited::TimedOut => Ok(None),
+    }
+}
+
+/// Success for `completed`; any other end is told and is the exit code 1.
+pub(super) fn verdict(world: &World, task: &Task) -> Result<(), Failure> {
+    if task.status == Status::Completed {
+        return Ok(());
+    }
+    let why = why(task);
+    let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+    let after = took(task, world.view().now).map(|ms| format!(" after {}", duration(ms))).unwrap_or_default();
+    world.warn(&format!("error: task {} is {}{why}{after}\n", name_of(task), task.status));
+    world.warn(&format!("hint: `octo task {}` shows it, `octo task {} logs` its output\n", task.id, task.id));
+    Err(Failure::Quiet(FAILED))
+}
+
+fn question_text(task: &Task, question: &Question) -> String {
+    let choices: Vec<_> = question.choices.iter().map(|c| sanitize::line(c)).collect();
+    let choices = if choices.is_empty() { String::new() } else { format!("  [{}]", choices.join(" / ")) };
+    format!("? {} asks: {}{choices}\n", name_of(task), sanitize::line(&question.text))
+}

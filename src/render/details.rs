@@ -1,0 +1,272 @@
+//! One task in full: what `octo task ID` shows.
+
+use jiff::tz::TimeZone;
+use unicode_width::UnicodeWidthStr;
+
+use super::{Paint, View, ago, count, duration, fit, name_of, sanitize, status_paint, thousands, took, why};
+use crate::task::{Kind, Question, Stamp, Task};
+
+/// Lines of a command or prompt that are shown.
+const COMMAND_LINES: usize = 6;
+
+/// The end of a task's output.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// Its bytes as they were written.
+    pub bytes: Vec<u8>,
+    /// Where they begin in the log.
+    pub from: u64,
+    /// The most lines that are shown.
+    pub lines: usize,
+}
+
+/// A task's card and the end of its output; times are shown in `tz`. `logs` is what the reader types
+/// to see all output.
+#[must_use]
+pub fn details(task: &Task, tail: Option<&Tail>, logs: &str, view: &View, tz: &TimeZone) -> String {
+    let mut card = Card { view, out: String::new() };
+    card.head(task);
+    card.what(task);
+    card.times(task, tz);
+    card.end(task);
+    for question in task.questions.iter().filter(|q| q.open) {
+        card.question(question);
+    }
+    card.relations(task);
+    if let Some(tail) = tail {
+        card.output(tail, logs);
+    }
+    card.out
+}
+
+struct Card<'a> {
+    view: &'a View,
+    out: String,
+}
+
+impl Card<'_> {
+    fn head(&mut self, task: &Task) {
+        let why = why(task);
+        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        let status = format!("{} {}{why}", task.status.icon(), task.status);
+        let status = self.view.paint(status_paint(task.status), &status);
+        let name = self.view.paint(Paint::Bold, &name_of(task));
+        self.out.push_str(&format!("{status}  {name}"));
+        if !task.name.is_empty() {
+            self.out.push_str("  ");
+            self.out.push_str(&sanitize::line(&task.name));
+        }
+        self.out.push('\n');
+    }
+
+    /// One `label  value` line; a value of several lines is indented below its first.
+    fn field(&mut self, label: &str, value: &str) {
+        let label = self.view.paint(Paint::Dim, &format!("{label:<9}"));
+        for (i, line) in value.lines().enumerate() {
+            if i == 0 {
+                self.out.push_str(format!("  {label} {line}").trim_end());
+                self.out.push('\n');
+            } else {
+                self.out.push_str(&format!("            {line}\n"));
+            }
+        }
+    }
+
+    fn what(&mut self, task: &Task) {
+        let (label, text) = match task.kind {
+            Kind::Process => ("command", &task.command),
+            Kind::Agent => ("prompt", &task.prompt),
+        };
+        let text = sanitize::text(text);
+        let all = text.trim_end().lines().count();
+        let mut shown: Vec<&str> = text.lines().take(COMMAND_LINES).collect();
+        let rest = format!("… {}", count(all.saturating_sub(COMMAND_LINES), "more line"));
+        if all > COMMAND_LINES {
+            shown.push(&rest);
+        }
+        self.field(label, &shown.join("\n"));
+        self.field("folder", &sanitize::line(&task.cwd));
+        if !task.agent_name.is_empty() || !task.model.is_empty() {
+            self.field("agent", &sanitize::line(&format!("{} {}", task.agent_name, task.model)));
+        }
+        if !task.env_overrides.is_empty() {
+            let names: Vec<_> = task.env_overrides.keys().map(|k| sanitize::line(k)).collect();
+            self.field("env", &names.join(", "));
+        }
+    }
+
+    fn times(&mut self, task: &Task, tz: &TimeZone) {
+        let mut line = vec![self.at("created", &task.created_at, tz)];
+        if !task.started_at.is_empty() {
+            line.push(self.at("started", &task.started_at, tz));
+        }
+        if task.status.is_ended() {
+            line.push(self.at("ended", &task.completed_at, tz));
+        }
+        self.field("times", &line.join("\n"));
+        let mut took = took(task, self.view.now).map(duration).unwrap_or_default();
+        if task.timeout > 0 {
+            let limit = duration(i64::try_from(task.timeout).unwrap_or(i64::MAX).saturating_mul(1000));
+            took = if took.is_empty() { format!("at most {limit}") } else { format!("{took} of at most {limit}") };
+        }
+        self.field("duration", &took);
+        if task.run > 1 {
+            self.field("run", &task.run.to_string());
+        }
+    }
+
+    fn at(&self, what: &str, stamp: &Stamp, tz: &TimeZone) -> String {
+        let Some(ms) = stamp.millis() else { return format!("{what:<8} {}", sanitize::line(stamp.as_str())) };
+        let at = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let local = at.to_zoned(tz.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        format!("{what:<8} {local}  ({})", ago(self.view.now - ms))
+    }
+
+    fn end(&mut self, task: &Task) {
+        match (task.signal, task.exit_code) {
+            (Some(signal), _) => self.field("signal", &signal.to_string()),
+            (None, Some(code)) => self.field("exit code", &code.to_string()),
+            (None, None) => {}
+        }
+        let error = sanitize::text(&task.error);
+        self.field("error", &self.view.paint(Paint::Red, error.trim_end()));
+        if let Some(stop) = &task.stop {
+            let reason = sanitize::line(&stop.reason);
+            self.field("stop", &format!("asked by {}: {reason}", sanitize::line(&stop.by)));
+        }
+        let usage = &task.usage;
+        if usage.input_tokens + usage.output_tokens + usage.turns > 0 || usage.cost_usd.is_some() {
+            let mut parts = vec![format!("{} tokens in, {} out", thousands(usage.input_tokens), thousands(usage.output_tokens))];
+            if usage.turns > 0 {
+                parts.push(count(usize::try_from(usage.turns).unwrap_or(usize::MAX), "turn"));
+            }
+            parts.extend(usage.cost_usd.map(|usd| format!("${usd:.4}")));
+            self.field("usage", &parts.join(", "));
+        }
+        self.field("session", &sanitize::line(&task.session_id));
+    }
+
+    fn question(&mut self, question: &Question) {
+        let mut text = sanitize::text(&question.text).trim_end().to_owned();
+        if !question.choices.is_empty() {
+            let choices: Vec<_> = question.choices.iter().map(|c| sanitize::line(c)).collect();
+            text.push_str(&format!("\n[{}]", choices.join(" / ")));
+        }
+        self.field(&format!("asks {}", sanitize::line(&question.id)), &self.view.paint(Paint::Yellow, &text));
+    }
+
+    fn relations(&mut self, task: &Task) {
+        let ids = |ids: &[crate::task::TaskId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        self.field("after", &ids(&task.after));
+        self.field("parent", &task.parent.map(|p| p.to_string()).unwrap_or_default());
+        self.field("children", &ids(&task.children));
+    }
+
+    fn output(&mut self, tail: &Tail, logs: &str) {
+        let clean = sanitize::bytes(&tail.bytes);
+        let clean = clean.trim_end_matches('\n');
+        if clean.trim().is_empty() {
+            self.field("output", "(none)");
+            return;
+        }
+        let all: Vec<&str> = clean.lines().collect();
+        let shown = &all[all.len().saturating_sub(tail.lines)..];
+        let cut = tail.from > 0 || shown.len() < all.len();
+        let head = if cut { format!("its end; `{logs}` shows all") } else { String::new() };
+        self.field("output", if cut { &head } else { " " });
+        for line in shown {
+            let line = line.replace('\t', "    ");
+            let line = match self.view.width {
+                Some(width) if line.width() + 4 > width => fit(&line, width.saturating_sub(4)),
+                _ => line,
+            };
+            self.out.push_str(&format!("  {} {line}\n", self.view.paint(Paint::Dim, "│")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{NOW, task};
+    use super::*;
+    use crate::task::{Status, Stop};
+
+    fn show(task: &Task, tail: Option<&Tail>) -> String {
+        details(task, tail, "octo task 12 logs", &View::plain(NOW), &TimeZone::UTC)
+    }
+
+    #[test]
+    fn a_failed_task_in_full() {
+        let mut task = task(12, Status::Failed);
+        task.name = "build".to_owned();
+        task.usage.input_tokens = 12345;
+        task.usage.output_tokens = 67;
+        task.usage.cost_usd = Some(0.0123);
+        let tail = Tail { bytes: b"compiling\r\n\x1b[31merror\x1b[0m: x\n".to_vec(), from: 100, lines: 20 };
+        insta::assert_snapshot!(show(&task, Some(&tail)), @r#"
+        ✗ failed (exit 2)  #12 c4b1e012  build
+          command   make -C /srv/project12 test && echo done
+          folder    /srv
+          times     created  2025-11-20 09:57:50  (2m ago)
+                    started  2025-11-20 09:57:57  (2m ago)
+                    ended    2025-11-20 09:59:00  (1m ago)
+          duration  1m 3s
+          exit code 2
+          error     exit code 2
+          usage     12,345 tokens in, 67 out, $0.0123
+          output    its end; `octo task 12 logs` shows all
+          │ compiling
+          │ error: x
+        "#);
+    }
+
+    #[test]
+    fn a_paused_task_shows_its_question() {
+        let mut task = task(9, Status::Paused);
+        task.timeout = 600;
+        task.command = (1..=9).map(|n| format!("echo {n}\n")).collect();
+        task.stop = Some(Stop {
+            by: "cli".into(),
+            at: Stamp::from_millis(NOW),
+            reason: "cancel".into(),
+            extra: serde_json::Map::new(),
+        });
+        insta::assert_snapshot!(show(&task, Some(&Tail::default())), @r#"
+        ? paused (question)  #9 c4b1e009
+          command   echo 1
+                    echo 2
+                    echo 3
+                    echo 4
+                    echo 5
+                    echo 6
+                    … 3 more lines
+          folder    /srv
+          times     created  2025-11-20 09:57:50  (2m ago)
+                    started  2025-11-20 09:57:57  (2m ago)
+          duration  2m 3s of at most 10m 0s
+          stop      asked by cli: cancel
+          asks q1   Also refactor the helpers?
+                    [yes / no]
+          output    (none)
+        "#);
+    }
+
+    #[test]
+    fn no_field_of_a_record_reaches_the_terminal_raw() {
+        let evil = "x\x1b]0;pwned\x07\x1b[2J\u{202e}\u{9b}2Jy";
+        let mut task = task(3, Status::Failed);
+        for field in [&mut task.name, &mut task.command, &mut task.cwd, &mut task.error, &mut task.session_id] {
+            evil.clone_into(field);
+        }
+        evil.clone_into(&mut task.paused_reason);
+        task.env_overrides.insert(evil.to_owned(), evil.to_owned());
+        task.questions = super::super::fixtures::task(4, Status::Paused).questions;
+        evil.clone_into(&mut task.questions[0].text);
+        evil.clone_into(&mut task.questions[0].id);
+        task.questions[0].choices.push(evil.to_owned());
+        task.stop = Some(Stop { by: evil.into(), at: Stamp::default(), reason: evil.into(), extra: serde_json::Map::new() });
+        let shown = show(&task, Some(&Tail { bytes: evil.into(), from: 0, lines: 9 }));
+        assert_eq!(sanitize::text(&shown), shown);
+        assert!(!shown.contains("pwned") && shown.contains("xy"));
+    }
+}

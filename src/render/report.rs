@@ -1,0 +1,111 @@
+//! What `octo status` shows.
+
+use super::{Paint, View, ago, sanitize};
+use crate::command::StatusReport;
+use crate::task::{Stamp, Status};
+
+/// The daemon's state, its settings and where each came from; lines are ended.
+#[must_use]
+pub fn report(status: &StatusReport, view: &View) -> String {
+    let mut out = String::new();
+    let mut field = |label: &str, value: &str| {
+        out.push_str(&format!("{} {}\n", view.paint(Paint::Dim, &format!("{label:<10}")), value));
+    };
+    let since = stamp(&status.started_at).map(|at| format!(", started {}", ago(view.now - at))).unwrap_or_default();
+    field("daemon", &format!("pid {}, version {}{since}", status.pid, sanitize::line(&status.version)));
+    field("workspace", &sanitize::line(&status.workspace));
+    let over = if status.slots_used > status.slots { " (answered tasks may go over the limit)" } else { "" };
+    field("slots", &format!("{} of {} in use{over}", status.slots_used, status.slots));
+    field("tasks", &counts(status));
+    if !status.degraded.is_empty() {
+        field("degraded", &view.paint(Paint::Red, &sanitize::line(&status.degraded)));
+    }
+    for problem in &status.problems {
+        field("problem", &view.paint(Paint::Yellow, &sanitize::line(problem)));
+    }
+    for bridge in &status.bridges {
+        field("bridge", &bridge_line(bridge));
+    }
+    settings(status, view, &mut out);
+    out
+}
+
+fn counts(status: &StatusReport) -> String {
+    let said: Vec<String> = Status::ALL
+        .iter()
+        .filter_map(|s| status.counts.get(s.word()).filter(|n| **n > 0).map(|n| format!("{n} {s}")))
+        .collect();
+    if said.is_empty() { "none".to_owned() } else { said.join(", ") }
+}
+
+/// A bridge says its own story; known are `name` and `health`.
+fn bridge_line(bridge: &serde_json::Value) -> String {
+    let text = |key: &str| bridge.get(key).and_then(|v| v.as_str()).map(sanitize::line);
+    match (text("name"), text("health")) {
+        (Some(name), Some(health)) => format!("{name}: {health}"),
+        _ => sanitize::line(&bridge.to_string()),
+    }
+}
+
+fn settings(status: &StatusReport, view: &View, out: &mut String) {
+    // What a person set comes first; defaults are long and dull.
+    let (default, own): (Vec<_>, Vec<_>) = status.settings.iter().partition(|s| s.source == "default");
+    let width = status.settings.iter().map(|s| s.name.len()).max().unwrap_or(0);
+    if !status.settings.is_empty() {
+        out.push_str(&format!("{}\n", view.paint(Paint::Dim, "settings")));
+    }
+    for s in own.iter().chain(&default) {
+        let value = sanitize::line(&s.value);
+        let value = if value.is_empty() { "-".to_owned() } else { value };
+        let source = view.paint(Paint::Dim, &format!("({})", sanitize::line(&s.source)));
+        out.push_str(&format!("  {:<width$}  {value}  {source}\n", sanitize::line(&s.name)));
+    }
+}
+
+fn stamp(text: &str) -> Option<i64> {
+    serde_json::from_value::<Stamp>(serde_json::Value::String(text.to_owned())).ok()?.millis()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::NOW;
+    use super::*;
+    use crate::command::SettingInfo;
+
+    #[test]
+    fn status_shows_where_each_setting_came_from() {
+        let setting =
+            |name: &str, value: &str, source: &str| SettingInfo { name: name.into(), value: value.into(), source: source.into() };
+        let status = StatusReport {
+            pid: 4711,
+            version: "0.1.0".into(),
+            workspace: "/srv/work".into(),
+            started_at: Stamp::from_millis(NOW - 65_000).to_string(),
+            slots: 3,
+            slots_used: 4,
+            counts: [("running".to_owned(), 4), ("completed".to_owned(), 12), ("failed".to_owned(), 0)].into(),
+            degraded: "no space left on device".into(),
+            problems: vec!["1 record in quarantine".into()],
+            settings: vec![
+                setting("BG_MAX_CONCURRENT", "3", "default"),
+                setting("ADDITIONAL_CLAUDE_ARGS", "--verbose\x1b[2J", ".env"),
+                setting("OCTO_LOG", "", "default"),
+            ],
+            bridges: vec![serde_json::json!({"name": "telegram", "health": "polling"})],
+            notice_seq: 9,
+        };
+        insta::assert_snapshot!(report(&status, &View::plain(NOW)), @r#"
+        daemon     pid 4711, version 0.1.0, started 1m ago
+        workspace  /srv/work
+        slots      4 of 3 in use (answered tasks may go over the limit)
+        tasks      4 running, 12 completed
+        degraded   no space left on device
+        problem    1 record in quarantine
+        bridge     telegram: polling
+        settings
+          ADDITIONAL_CLAUDE_ARGS  --verbose  (.env)
+          BG_MAX_CONCURRENT       3  (default)
+          OCTO_LOG                -  (default)
+        "#);
+    }
+}

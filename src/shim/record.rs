@@ -1,0 +1,130 @@
+//! What a shim leaves on disk: the claim, and how the run ended.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::fs::{
+    AtFlags, FallocateFlags, Mode, OFlags, fallocate, fstat, fsync, ftruncate, linkat, openat, renameat, unlinkat,
+};
+use rustix::io::Errno;
+
+use crate::run::dir::{CLAIM, EXIT, LOG};
+use crate::run::{Claim, Exit};
+
+/// Space kept for `exit.json`; a record of an end is a few hundred bytes.
+const RESERVED: u64 = 4096;
+
+/// The open run folder, with the space for the record of the end.
+pub(super) struct Folder {
+    dir: OwnedFd,
+    /// Names of this shim's temporary files, so that a second shim in the folder cannot touch them.
+    temp_claim: String,
+    temp_exit: String,
+    reserved: File,
+    /// Whether the reserved file is still the one to rename.
+    fresh: bool,
+}
+
+impl Folder {
+    /// Opens the run folder and reserves the space. Never makes a folder.
+    pub(super) fn open(path: &std::path::Path) -> io::Result<Folder> {
+        let dir = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let me = std::process::id();
+        let temp_exit = format!("exit.{me}.tmp");
+        let reserved = create(&dir, &temp_exit)?;
+        reserve(&reserved).inspect_err(|_| remove(&dir, &temp_exit))?;
+        Ok(Folder { dir, temp_claim: format!("claim.{me}.tmp"), temp_exit, reserved, fresh: true })
+    }
+
+    /// Opens the log for the command's output.
+    pub(super) fn open_log(&self) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Ok(openat(&self.dir, LOG, flags, owner_only())?.into())
+    }
+
+    /// Tries to win the right to run the command. `false`: somebody else did.
+    ///
+    /// The content is not synced (see the sync table of [`crate::run`]); the link is, by [`Folder::sync`].
+    pub(super) fn claim(&self, claim: &Claim) -> io::Result<bool> {
+        let mut file = create(&self.dir, &self.temp_claim)?;
+        let won = serde_json::to_vec(claim).map_err(io::Error::other).and_then(|text| {
+            file.write_all(&text)?;
+            match linkat(&self.dir, &self.temp_claim, &self.dir, CLAIM, AtFlags::empty()) {
+                Ok(()) => Ok(true),
+                Err(Errno::EXIST) => Ok(false),
+                Err(e) => Err(e.into()),
+            }
+        });
+        remove(&self.dir, &self.temp_claim);
+        won
+    }
+
+    /// Puts the claim and the whole way to it on disk: this folder, and its name in the task's folder.
+    /// The task's folder itself was synced before the launch.
+    pub(super) fn sync_claim(&self) -> io::Result<()> {
+        fsync(&self.dir)?;
+        let parent = openat(&self.dir, "..", OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        fsync(&parent)?;
+        Ok(())
+    }
+
+    /// Takes the reserved space back when there will be no end to record.
+    pub(super) fn give_up(self) {
+        remove(&self.dir, &self.temp_exit);
+    }
+
+    /// Writes `exit.json` and does not return before it is on disk, however long that takes. `poke` is
+    /// called as soon as it can be read. Gives up only when the folder itself was deleted.
+    pub(super) fn record_end(mut self, exit: &Exit, mut poke: impl FnMut()) {
+        let text = serde_json::to_vec(exit).unwrap_or_default();
+        while let Err(_trouble) = self.try_record(&text, &mut poke) {
+            if fstat(&self.dir).is_ok_and(|s| s.st_nlink == 0) {
+                return;
+            }
+            #[allow(clippy::disallowed_methods)] // a disk that is full or failing announces nothing to wait for
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    fn try_record(&mut self, text: &[u8], poke: &mut impl FnMut()) -> io::Result<()> {
+        if !self.fresh {
+            // What was renamed or synced in vain before is not trusted: a failed sync may have dropped it.
+            self.reserved = create(&self.dir, &self.temp_exit)?;
+        }
+        self.fresh = false;
+        rustix::io::pwrite(&self.reserved, text, 0)
+            .map_err(io::Error::from)
+            .and_then(|n| if n == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) })?;
+        ftruncate(&self.reserved, text.len() as u64)?;
+        renameat(&self.dir, &self.temp_exit, &self.dir, EXIT)?;
+        poke();
+        fsync(&self.reserved)?;
+        fsync(&self.dir)?;
+        Ok(())
+    }
+}
+
+fn owner_only() -> Mode {
+    Mode::RUSR | Mode::WUSR
+}
+
+/// Makes a temporary file anew; one of the same name is litter of a shim long dead.
+fn create(dir: &OwnedFd, name: &str) -> io::Result<File> {
+    remove(dir, name);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(openat(dir, name, flags, owner_only())?.into())
+}
+
+fn remove(dir: &OwnedFd, name: &str) {
+    let _ = unlinkat(dir, name, AtFlags::empty());
+}
+
+/// Reserves the space, by writing where the file system cannot do it otherwise.
+fn reserve(file: &File) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, RESERVED) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(rustix::io::pwrite(file, &[0; RESERVED as usize], 0).map(drop)?),
+        other => Ok(other?),
+    }
+}
