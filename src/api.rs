@@ -142,7 +142,10 @@ impl IntoResponse for Error {
 /// A body or query that could not be read, told like every other refusal.
 fn bad_input(what: &str, rejected: &dyn std::fmt::Display, status: StatusCode) -> Error {
     let code = if status == StatusCode::PAYLOAD_TOO_LARGE { RefusedCode::TooLarge } else { RefusedCode::BadRequest };
-    Error(Refused::new(code, format!("the {what} cannot be read: {rejected}")).hint("GET /openapi.json says what it takes"))
+    Error(
+        Refused::new(code, format!("the {what} cannot be read: {rejected}"))
+            .hint("GET /openapi.json says what it takes"),
+    )
 }
 
 /// Reads a JSON body; an empty one is the default.

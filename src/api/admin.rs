@@ -89,12 +89,12 @@ pub(super) async fn trust(
     state.check(&peer, Rights::Own).await?;
     let fixed = std::sync::Arc::clone(&state.fixed);
     let files = super::read::blocking(move || {
-            let workspace = super::peer::workspace_at(&fixed.workspace, &fixed.octo);
-            crate::trust::trust_all(&workspace, &fixed.data)
-        });
-        let mut accepted = files.await?.map_err(|error| {
-            Refused::new(RefusedCode::Storage, format!("the trust could not be saved: {error}")).hint("`octo doctor`")
-        })?;
+        let workspace = super::peer::workspace_at(&fixed.workspace, &fixed.octo);
+        crate::trust::trust_all(&workspace, &fixed.data)
+    });
+    let mut accepted = files.await?.map_err(|error| {
+        Refused::new(RefusedCode::Storage, format!("the trust could not be saved: {error}")).hint("`octo doctor`")
+    })?;
     if let Reply::Ids(ids) = state.supervisor.ask(peer.actor(surface(&headers)), Ask::Trust).await? {
         accepted.extend(ids.iter().map(|id| format!("the record of task {id}")));
     }

@@ -208,7 +208,8 @@ impl Executor for ProcessExecutor {
 /// Runs a job on a thread of its own; gives it back when there is none to be had.
 fn spawn<F: FnOnce() + Send + 'static>(name: &str, job: F) -> Result<(), (io::Error, Box<dyn FnOnce() + Send>)> {
     let slot = Arc::new(std::sync::Mutex::new(Some(job)));
-    let take = |slot: &std::sync::Mutex<Option<F>>| slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    let take =
+        |slot: &std::sync::Mutex<Option<F>>| slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     let inner = Arc::clone(&slot);
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         if let Some(job) = take(&inner) {
@@ -251,7 +252,16 @@ fn launch_error(error: &io::Error) -> LaunchError {
     use nix::libc;
     let passing = matches!(
         error.raw_os_error(),
-        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::EDQUOT | libc::EIO | libc::EINTR)
+        Some(
+            libc::EAGAIN
+                | libc::ENOMEM
+                | libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOSPC
+                | libc::EDQUOT
+                | libc::EIO
+                | libc::EINTR
+        )
     );
     LaunchError { why: error.to_string(), passing }
 }

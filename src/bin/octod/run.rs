@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use octo::api;
+use octo::command::Refused;
 use octo::config::{self, Config};
 use octo::exec::process::{ProcessExecutor, Surroundings};
 use octo::store::Store;
@@ -18,7 +19,6 @@ use octo::supervisor::{self, DiskProbe, Pokes};
 use octo::trust::Trust;
 use octo::watch::Watcher;
 use octo::workspace::{self, DaemonLock, Workspace};
-use octo::command::Refused;
 
 use super::Args;
 
@@ -129,22 +129,25 @@ fn refuse_below_own_shim(workspace: &Workspace) -> Result<(), Failure> {
                 "start `octo daemon` from outside the task",
             ));
         }
-        eprintln!("warning: this daemon runs inside task {} of {} and ends with it", shim.task, shim.workspace.display());
+        eprintln!(
+            "warning: this daemon runs inside task {} of {} and ends with it",
+            shim.task,
+            shim.workspace.display()
+        );
     }
     Ok(())
 }
 
 fn lock(workspace: &Workspace) -> Result<DaemonLock, Failure> {
-    DaemonLock::acquire(workspace, LOCK_PATIENCE).map_err(|held| {
-        Failure::new(5, held.to_string(), "`octo status` shows it, `octo stop` stops it")
-    })
+    DaemonLock::acquire(workspace, LOCK_PATIENCE)
+        .map_err(|held| Failure::new(5, held.to_string(), "`octo status` shows it, `octo stop` stops it"))
 }
 
 /// Leaves the terminal and the starter's session; opens the log.
 fn prepare_process(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
     let filter = std::env::var("OCTO_LOG").unwrap_or_else(|_| "info".to_owned());
-    let filter = tracing_subscriber::EnvFilter::try_new(&filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(&filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
     if args.tell {
         // Fails only when it leads a group already: then nothing of the starter's holds it either.
@@ -190,9 +193,8 @@ async fn serve(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
     let data = data_dir()?;
     let trust = Trust::load(workspace, &data)
         .map_err(|e| Failure::new(1, format!("the workspace's mark cannot be read or made: {e}"), "`octo doctor`"))?;
-    let env: HashMap<String, String> = std::env::vars_os()
-        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-        .collect();
+    let env: HashMap<String, String> =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
     let config = Config::load(&env, workspace, &trust);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -256,7 +258,11 @@ fn surroundings(workspace: &Workspace, config: &Config) -> Result<Surroundings, 
     let exe = std::env::current_exe().map_err(|e| Failure::new(3, format!("octod cannot find itself: {e}"), ""))?;
     let shim = exe.with_file_name("octo-shim");
     if !shim.exists() {
-        return Err(Failure::new(3, format!("there is no {}", shim.display()), "install octo, octod and octo-shim together"));
+        return Err(Failure::new(
+            3,
+            format!("there is no {}", shim.display()),
+            "install octo, octod and octo-shim together",
+        ));
     }
     let base_env: Vec<(OsString, OsString)> =
         std::env::vars_os().filter(|(k, _)| k != "NOTIFY_SOCKET" && k != "LISTEN_FDS" && k != "LISTEN_PID").collect();

@@ -71,14 +71,7 @@ pub enum Reply {
 type Decision = Result<(Vec<TaskId>, Reply), Refused>;
 
 impl Core {
-    pub(super) fn ask(
-        &mut self,
-        request: RequestId,
-        actor: &Actor,
-        ask: Ask,
-        record: Option<Box<Task>>,
-        now: Now,
-    ) {
+    pub(super) fn ask(&mut self, request: RequestId, actor: &Actor, ask: Ask, record: Option<Box<Task>>, now: Now) {
         let decision = match ask {
             Ask::Start { tasks, envs } => self.start(actor, tasks, envs, now),
             Ask::Stop { id, reason } => self.stop(actor, id, reason, now),
@@ -212,12 +205,8 @@ impl Core {
         let reason = if reason.is_empty() { "cancel".to_owned() } else { reason };
         if live.task.stop.is_none() {
             if live.phase == Phase::Queued {
-                let stop = crate::task::Stop {
-                    by: actor.to_string(),
-                    at: stamp(now),
-                    reason,
-                    extra: serde_json::Map::new(),
-                };
+                let stop =
+                    crate::task::Stop { by: actor.to_string(), at: stamp(now), reason, extra: serde_json::Map::new() };
                 self.stop_queued(id, stop, now);
             } else {
                 self.intend_stop(id, &actor.to_string(), reason, now);
@@ -340,8 +329,11 @@ impl Core {
         if task.status.is_ended() {
             return Ok(());
         }
-        Err(Refused::new(RefusedCode::Conflict, format!("task {id} is {}; only an ended task can be {verb}", task.status))
-            .hint(format!("`octo task {id} cancel` stops it, `octo task {id} wait` waits for it")))
+        Err(Refused::new(
+            RefusedCode::Conflict,
+            format!("task {id} is {}; only an ended task can be {verb}", task.status),
+        )
+        .hint(format!("`octo task {id} cancel` stops it, `octo task {id} wait` waits for it")))
     }
 
     fn clear(&mut self, now: Now) -> Decision {
