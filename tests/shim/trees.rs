@@ -11,7 +11,7 @@ use crate::world::{World, alive, wait_for};
 struct Shape {
     name: &'static str,
     script: &'static str,
-    /// Whether it outlives TERM, so that the ladder must go up to KILL.
+    /// Whether it may outlive TERM (deaf to it, or never there when it comes), so that only KILL ends it.
     stubborn: bool,
 }
 
@@ -42,7 +42,7 @@ const SHAPES: [Shape; 11] = [
     ),
     shape("nohup", "nohup sleep 1000 > /dev/null 2>&1 & disown 2>/dev/null; echo up > up; HOLD", false),
     shape("pipe holder", "sleep 1000 | setsid sleep 1000 | sleep 1000 & echo up > up; HOLD", false),
-    shape("fork chain", "cat > c.sh <<'X'\nsetsid sh c.sh &\nX\nsh c.sh & echo up > up; HOLD", false),
+    shape("fork chain", "cat > c.sh <<'X'\nsetsid sh c.sh &\nX\nsh c.sh & echo up > up; HOLD", true),
 ];
 
 const fn shape(name: &'static str, script: &'static str, stubborn: bool) -> Shape {
