@@ -186,7 +186,10 @@ impl Store {
                     }
                 }
                 Line::Ended(summary) => match listing.find_mut(summary.id).filter(|r| r.may_be_trusted()) {
-                    None => doubtful.push(marks_of(&summary)),
+                    None => {
+                        doubtful.push(marks_of(&summary));
+                        others.push(summary.id);
+                    }
                     Some(record) => {
                         record.trusted = true;
                         put(ended, &mut record.slot, summary);
