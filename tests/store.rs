@@ -17,6 +17,8 @@ use tempfile::TempDir;
 mod faults;
 #[path = "store/index.rs"]
 mod index;
+#[path = "store/inject.rs"]
+mod inject;
 #[path = "store/kills.rs"]
 mod kills;
 #[path = "store/measure.rs"]
@@ -25,6 +27,8 @@ mod measure;
 mod mutants;
 #[path = "store/special.rs"]
 mod special;
+#[path = "store/syncs.rs"]
+mod syncs;
 
 /// A workspace of its own.
 struct World {
