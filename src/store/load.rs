@@ -175,7 +175,7 @@ impl Store {
 
     /// Reads the index into `ended`; records whose line holds are marked as trusted.
     fn load_index(&self, listing: &mut Listing, ended: &mut Vec<Summary>) -> Upkeep {
-        let mut doubtful = Vec::new();
+        let (mut doubtful, mut others) = (Vec::new(), Vec::new());
         let mut used = 0;
         let marker = index::marker(&self.tasks).ok();
         let lines = marker.as_deref().and_then(|marker| {
@@ -186,7 +186,10 @@ impl Store {
                     }
                 }
                 Line::Ended(summary) => match listing.find_mut(summary.id).filter(|r| r.may_be_trusted()) {
-                    None => doubtful.push(marks_of(&summary)),
+                    None => {
+                        doubtful.push(marks_of(&summary));
+                        others.push(summary.id);
+                    }
                     Some(record) => {
                         record.trusted = true;
                         put(ended, &mut record.slot, summary);
@@ -203,7 +206,7 @@ impl Store {
         }
         let mut holds = holds.into_iter();
         ended.retain(|_| holds.next().unwrap_or(false));
-        Upkeep { index: IndexUpkeep { marker, lines, used }, doubtful }
+        Upkeep { index: IndexUpkeep { marker, lines, used, others }, doubtful }
     }
 
     fn load_records(&self, listing: &Listing, out: &mut Loaded, upkeep: &mut Upkeep) -> Result<(), StoreError> {
@@ -244,7 +247,8 @@ impl Store {
         let known = ended.get(..upkeep.used).unwrap_or_default();
         match upkeep.lines {
             Some(lines) if (lines - upkeep.used.min(lines)) * 3 <= lines && fresh.len() * 3 <= lines => {
-                index.resume(known.iter().map(|s| s.id).collect::<HashSet<_>>(), fresh.iter());
+                let lines: HashSet<TaskId> = known.iter().map(|s| s.id).chain(upkeep.others).collect();
+                index.resume(lines, fresh.iter());
             }
             _ => index.rewrite(&marker, ended),
         }
@@ -265,6 +269,8 @@ struct IndexUpkeep {
     lines: Option<usize>,
     /// How many of them hold: as many summaries, the first ones, come from the index.
     used: usize,
+    /// Tasks that have a line which does not count now but might later: it must be taken back as well.
+    others: Vec<TaskId>,
 }
 
 /// The highest of the doubtful marks that are not absurdly far from the healthy ones.
