@@ -21,8 +21,8 @@ const WINDOW: u64 = 16 * 1024 * 1024;
 /// How much of a log's beginning is read for the session id when its end names none, in bytes.
 const HEAD: u64 = 1024 * 1024;
 
-/// How many places of one log that look like an event, but are none, are tried.
-const TRIES: usize = 1000;
+/// How many bytes are parsed in vain before the rest of a log is given up: hostile output must not buy time.
+const WASTE: usize = 64 * 1024 * 1024;
 
 /// The event that claude ends with.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -127,52 +127,56 @@ fn reason(event: &ResultEvent) -> String {
     told.map_or_else(|| "it does not say why".to_owned(), |s| one_line(s, 1000))
 }
 
-/// Everything that one stretch of a log says.
+/// Everything that one stretch of a log says, read from its end.
 fn scan(bytes: &[u8]) -> ClaudeOutcome {
     let mut outcome = ClaudeOutcome::default();
     let mut results = Vec::new();
-    let mut tries = TRIES;
-    for line in bytes.split(|b| *b == b'\n') {
-        let before = tries;
-        let found = events(line, &mut tries, &mut |event| {
-            if let Some(session) = event.session_id() {
-                outcome.session_id = Some(session.to_owned());
-            }
-            results.extend(event.result());
-        });
-        if !found && before == tries && !line.trim_ascii().is_empty() {
+    let mut budget = WASTE;
+    for line in bytes.rsplit(|b| *b == b'\n') {
+        let events = events(line, &mut budget);
+        let session = events.iter().rev().find_map(Event::session_id).map(str::to_owned);
+        outcome.session_id = outcome.session_id.or(session);
+        if outcome.last_words.is_empty() && events.is_empty() && !looks_like_json(line) {
             outcome.last_words = one_line(&String::from_utf8_lossy(&line[..line.len().min(2000)]), 300);
         }
+        results.extend(events.into_iter().rev().filter_map(Event::result));
     }
     outcome.usage = usage(&results);
-    outcome.result = results.pop();
-    if let Some(event) = outcome.result.as_ref().filter(|e| !e.session_id.is_empty()) {
+    outcome.result = results.into_iter().next();
+    if let Some(event) = &outcome.result {
         outcome.session_id = Some(event.session_id.clone());
     }
     outcome
 }
 
-/// Hands over the events on one line: usually one, or an array of them, or one behind other text.
+fn looks_like_json(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    line.starts_with(b"{\"") || line.starts_with(b"[{\"")
+}
+
+/// The events on one line: usually one, or an array of them, or one behind other text.
 ///
-/// Whatever parses is passed over as a whole, so that nothing inside an event counts as one. Tells
-/// whether there were any; `tries` counts down where something only looks like one.
-fn events(line: &[u8], tries: &mut usize, take: &mut dyn FnMut(Event)) -> bool {
-    let mut found = false;
+/// Whatever parses is passed over as a whole, so that nothing inside an event counts as one. `budget`
+/// pays for what looks like an event and is none.
+fn events(line: &[u8], budget: &mut usize) -> Vec<Event> {
+    let mut events = Vec::new();
     let mut at = 0;
-    while *tries > 0 {
-        let Some(start) = find(&line[at..], b"{\"") else { break };
+    while let Some(start) = find(&line[at..], b"{\"").filter(|_| *budget > 0) {
         at += start;
         let mut stream = serde_json::Deserializer::from_slice(&line[at..]).into_iter::<Event>();
-        if let Some(Ok(event)) = stream.next() {
-            at += stream.byte_offset();
-            found |= event.kind.is_some();
-            take(event);
-        } else {
-            *tries -= 1;
-            at += 2;
+        match stream.next() {
+            Some(Ok(event)) => {
+                at += stream.byte_offset();
+                events.extend(event.kind.is_some().then_some(event));
+            }
+            Some(Err(error)) => {
+                *budget = budget.saturating_sub(error.column() + 1);
+                at += 2;
+            }
+            None => break,
         }
     }
-    found
+    events
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -254,7 +258,7 @@ fn count(usage: &Option<Value>, field: &str) -> u64 {
     usage.as_ref().and_then(|u| u.get(field)).and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// Adds up what the result events of one run used.
+/// Adds up what the result events of one run, the last one first, used.
 ///
 /// Costs are added only where every event tells its own; the session's total counts else, which is too
 /// much after a resume, but never counts twice.
@@ -264,7 +268,7 @@ fn usage(results: &[ResultEvent]) -> Usage {
     Usage {
         input_tokens: sum(|r| r.input_tokens),
         output_tokens: sum(|r| r.output_tokens),
-        cost_usd: results.last().and_then(|last| own.or(last.total_cost_usd)),
+        cost_usd: results.first().and_then(|last| own.or(last.total_cost_usd)),
         turns: sum(|r| r.num_turns),
         ..Usage::default()
     }

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use super::flags;
-use super::shell::simple_command;
+use super::shell::{UNKNOWN, simple_command};
 use super::wrapper::additions;
 
 /// A command line that is one print-mode `claude` and nothing else.
@@ -30,7 +30,7 @@ pub fn is_single_claude(command: &str) -> Option<ClaudeCommand> {
 pub fn is_single_claude_with(command: &str, additional: &str) -> Option<ClaudeCommand> {
     let simple = simple_command(command)?;
     let (program, args) = simple.words.split_first()?;
-    if program != "claude" {
+    if program != "claude" || args.iter().any(|arg| hides_an_option(arg)) {
         return None;
     }
     let mut args: Vec<OsString> = args.iter().map(OsString::from).collect();
@@ -40,8 +40,14 @@ pub fn is_single_claude_with(command: &str, additional: &str) -> Option<ClaudeCo
     let (added, _) = additions(&args, OsStr::new(additional), "");
     args.splice(at..at, added);
     let format = flags::read(&args).output_format().and_then(OsStr::to_str).map(str::to_owned).unwrap_or_default();
-    let format = if format.contains(super::shell::UNKNOWN) { String::new() } else { format };
+    let format = if format.contains(UNKNOWN) { String::new() } else { format };
     Some(ClaudeCommand { json: matches!(format.as_str(), "json" | "stream-json"), format })
+}
+
+/// Tells whether only the shell knows which option a word is.
+fn hides_an_option(word: &str) -> bool {
+    let name = word.split_once('=').map_or(word, |(name, _)| name);
+    name.starts_with('-') && name.contains(UNKNOWN)
 }
 
 #[cfg(test)]
@@ -103,6 +109,8 @@ mod tests {
             "FOO=1",
             "sh -c 'claude -p hi'",
             "claude -p 'hi",
+            "claude -p \"--$X\"",
+            "claude -p \"-$X\" --output-format json",
         ] {
             assert_eq!(is_single_claude(command), None, "{command}");
         }
