@@ -12,10 +12,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use octo::claude::{ClaudeOutcome, Judgement, judge, read_result};
+use octo::claude::{ClaudeCommand, ClaudeOutcome, Judgement, is_single_claude, read_result};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/claude").join(format!("{name}.log"))
+}
+
+/// Judges a run that resumed nothing.
+fn judge(exit: Option<i32>, outcome: &ClaudeOutcome) -> Judgement {
+    octo::claude::judge(&ClaudeCommand::default(), exit, outcome)
 }
 
 fn judged(name: &str, exit: i32) -> Judgement {
@@ -155,8 +160,21 @@ fn cached_tokens_are_read_tokens() {
     let outcome = read_bytes(
         br#"{"is_error":false,"subtype":"success","result":"x","session_id":"s","total_cost_usd":0.5,"type":"result","usage":{"input_tokens":1,"cache_read_input_tokens":20,"cache_creation_input_tokens":300,"output_tokens":4}}"#,
     );
-    let usage = &outcome.usage;
+    let usage = judge(Some(0), &outcome).usage;
     assert_eq!((usage.input_tokens, usage.output_tokens, usage.cost_usd), (321, 4, Some(0.5)));
+}
+
+#[test]
+fn a_resumed_run_is_not_charged_for_what_was_before_it() {
+    let resumes = is_single_claude("claude -p x --output-format json --resume S").unwrap();
+    let used = |name: &str| octo::claude::judge(&resumes, Some(0), &read_result(&fixture(name)).unwrap()).usage;
+    let usage = used("resume2");
+    assert_eq!((usage.input_tokens, usage.output_tokens), (950, 14));
+    assert!((usage.cost_usd.unwrap() - 0.00408).abs() < 1e-9, "stream-json tells this run's own cost");
+    assert_eq!(usage.extra["session_cost_usd"], 0.00784);
+    let usage = used("json-resumed");
+    assert_eq!((usage.input_tokens, usage.output_tokens, usage.cost_usd), (1200, 34, None), "json does not");
+    assert_eq!(usage.extra["session_cost_usd"], 0.01096);
 }
 
 #[test]

@@ -7,12 +7,14 @@ use super::shell::{UNKNOWN, simple_command};
 use super::wrapper::additions;
 
 /// A command line that is one print-mode `claude` and nothing else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClaudeCommand {
     /// Whether its log holds a result event: the output format is `json` or `stream-json`.
     pub json: bool,
     /// The output format; empty for claude's default, and where only the shell can know it.
     pub format: String,
+    /// Whether it goes on with an earlier session, whose costs claude counts with its own.
+    pub resumes: bool,
 }
 
 /// Tells whether the whole command line is one print-mode `claude` whose standard output is the log.
@@ -39,9 +41,11 @@ pub fn is_single_claude_with(command: &str, additional: &str) -> Option<ClaudeCo
     let additional = own.map_or(additional, |(_, value)| value);
     let (added, _) = additions(&args, OsStr::new(additional), "");
     args.splice(at..at, added);
-    let format = flags::read(&args).output_format().and_then(OsStr::to_str).map(str::to_owned).unwrap_or_default();
+    let reading = flags::read(&args);
+    let format = reading.output_format().and_then(OsStr::to_str).map(str::to_owned).unwrap_or_default();
     let format = if format.contains(UNKNOWN) { String::new() } else { format };
-    Some(ClaudeCommand { json: matches!(format.as_str(), "json" | "stream-json"), format })
+    let json = matches!(format.as_str(), "json" | "stream-json");
+    Some(ClaudeCommand { json, format, resumes: reading.resumes() })
 }
 
 /// Tells whether only the shell knows which option a word is.

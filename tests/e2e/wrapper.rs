@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 
-use octo::claude::{ClaudeOutcome, is_single_claude_with, judge, read_result};
+use octo::claude::{Judgement, is_single_claude_with, judge, read_result};
 use serde_json::Value;
 
 use crate::world::{World, wait_for};
@@ -27,12 +27,14 @@ impl World {
         self.wrapped(script).output().unwrap()
     }
 
-    /// Runs the script as a task would: both streams in one log.
-    fn logged(&self, script: &str) -> (Option<i32>, ClaudeOutcome) {
+    /// Runs the script as a task would, both streams in one log, and judges it.
+    fn judged(&self, script: &str) -> Judgement {
+        let command = is_single_claude_with(script, MARKER_ARGS).expect(script);
+        assert!(command.json, "{script}");
         let log = self.work().join("out.log");
         let file = fs::File::create(&log).unwrap();
         let exit = self.wrapped(script).stderr(file.try_clone().unwrap()).stdout(file).status().unwrap();
-        (exit.code(), read_result(&log).unwrap())
+        judge(&command, exit.code(), &read_result(&log).unwrap())
     }
 }
 
@@ -86,8 +88,7 @@ fn a_command_has_the_last_word() {
 #[ignore = "needs tests/e2e/setup.sh"]
 fn the_chosen_session_is_the_one_that_runs_and_can_be_resumed() {
     let world = World::new();
-    let (exit, outcome) = world.logged("claude -p 'say hello' --output-format json");
-    let first = judge(exit, &outcome);
+    let first = world.judged("claude -p 'say hello' --output-format json");
     assert_eq!((first.failed, first.result.as_str()), (None, "Hello from the mock."));
     assert_eq!((first.usage.input_tokens, first.usage.output_tokens), (1200, 34));
     let session = first.session_id;
@@ -95,10 +96,9 @@ fn the_chosen_session_is_the_one_that_runs_and_can_be_resumed() {
     assert_eq!(header(world.mock.requests().last().unwrap(), "x-claude-code-session-id"), session);
 
     for options in [format!("--resume {session}"), format!("-r {session}"), "-c".to_owned()] {
-        let (exit, outcome) = world.logged(&format!("claude -p 'say hello' --output-format json {options}"));
-        let again = judge(exit, &outcome);
+        let again = world.judged(&format!("claude -p 'say hello' --output-format stream-json --verbose {options}"));
         assert_eq!((again.failed, &again.session_id), (None, &session), "{options}");
-        assert_eq!(again.usage.cost_usd, first.usage.cost_usd, "{options}: each run's own cost, not the session's");
+        assert_eq!(again.usage.cost_usd, first.usage.cost_usd, "{options}: its own cost, not the session's");
     }
 }
 
@@ -119,9 +119,7 @@ fn every_json_form_is_read_and_every_failure_has_its_reason() {
         ),
         ("claude -p 'say hello' --output-format stream-json", Err("claude gave no result (exit code 1): Error:")),
     ] {
-        assert!(is_single_claude_with(script, MARKER_ARGS).unwrap().json, "{script}");
-        let (exit, outcome) = world.logged(script);
-        let judgement = judge(exit, &outcome);
+        let judgement = world.judged(script);
         match result {
             Ok(text) => assert_eq!((judgement.failed, judgement.result.as_str()), (None, text), "{script}"),
             Err(why) => {
