@@ -58,7 +58,7 @@ fn terminal() -> Terminal {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
     Terminal {
         is_one: true,
-        width: terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)),
+        width: || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)),
         colour: set("NO_COLOR").is_none() && set("TERM").is_none_or(|t| t != "dumb"),
     }
 }
