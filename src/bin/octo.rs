@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let world = world(cli.workspace);
     let code = match cli.verb {
         Some(verb) => runtime.block_on(octo::cli::run(&world, verb)),
-        None => repl::run(&runtime, world),
+        None => repl::run(&runtime, world, history()),
     };
     // Whatever still runs on a helper thread (a blocked read) must not hold the exit up.
     runtime.shutdown_background();
@@ -49,6 +49,11 @@ fn world(workspace: Option<PathBuf>) -> World {
 fn octod() -> PathBuf {
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("octod")));
     beside.filter(|p| p.exists()).unwrap_or_else(|| PathBuf::from("octod"))
+}
+
+/// Where the REPL keeps what was typed: the user's data folder.
+fn history() -> Option<PathBuf> {
+    directories::ProjectDirs::from("", "", "octo").map(|dirs| dirs.data_dir().join("history"))
 }
 
 fn terminal() -> Terminal {
