@@ -101,9 +101,8 @@ async fn talk(world: &World, history: Option<PathBuf>) -> Result<(), Refused> {
 }
 
 fn handler(kind: SignalKind) -> Result<Signal, Refused> {
-    signal(kind).map_err(|e| {
-        Refused::new(octo::command::RefusedCode::Internal, format!("signals cannot be handled: {e}"))
-    })
+    signal(kind)
+        .map_err(|e| Refused::new(octo::command::RefusedCode::Internal, format!("signals cannot be handled: {e}")))
 }
 
 /// What comes after a line was dealt with.
@@ -147,8 +146,12 @@ impl Session<'_> {
         let view = self.world.view();
         let active = known::lock(&self.known).active();
         let tasks = if active == 0 { String::new() } else { format!(" · {}", count(active, "active task")) };
-        let line = format!("{} {} · {}{tasks}\n", view.paint(Paint::Bold, "Octo"), env!("CARGO_PKG_VERSION"),
-            self.client.workspace().root.display());
+        let line = format!(
+            "{} {} · {}{tasks}\n",
+            view.paint(Paint::Bold, "Octo"),
+            env!("CARGO_PKG_VERSION"),
+            self.client.workspace().root.display()
+        );
         let help = view.paint(Paint::Dim, "/bg COMMAND runs a command in the background, /help shows the rest\n");
         drop(self.world.print(line + &help));
     }

@@ -29,9 +29,10 @@ impl Workspace {
         let at = |root: &Path| Workspace { root: root.to_owned(), octo: root.join(".octo") };
         if let Some(dir) = named.or(env) {
             let dir = cwd.join(dir);
-            return dir.canonicalize().map(|d| at(&d)).map_err(|e| {
-                Refused::new(RefusedCode::BadRequest, format!("the workspace {}: {e}", dir.display()))
-            });
+            return dir
+                .canonicalize()
+                .map(|d| at(&d))
+                .map_err(|e| Refused::new(RefusedCode::BadRequest, format!("the workspace {}: {e}", dir.display())));
         }
         let found = cwd.ancestors().find(|d| Some(*d) != home && d.join(".octo").is_dir());
         Ok(at(found.unwrap_or(cwd)))

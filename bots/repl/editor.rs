@@ -49,7 +49,8 @@ impl Editor {
         known: Arc<Mutex<Known>>,
         history: Option<PathBuf>,
     ) -> Result<(Self, Printer), Refused> {
-        let failed = |e: ReadlineError| Refused::new(RefusedCode::Internal, format!("the terminal cannot be used: {e}"));
+        let failed =
+            |e: ReadlineError| Refused::new(RefusedCode::Internal, format!("the terminal cannot be used: {e}"));
         let config = Config::builder().history_ignore_space(true).completion_type(CompletionType::List).build();
         let mut inner = rustyline::Editor::<Assistant, DefaultHistory>::with_config(config).map_err(failed)?;
         inner.set_helper(Some(Assistant { known, terminal }));
@@ -94,11 +95,7 @@ fn prepare_history(file: &Path) -> std::io::Result<()> {
     std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file).map(drop)
 }
 
-fn read(
-    editor: &mut rustyline::Editor<Assistant, DefaultHistory>,
-    history: Option<&Path>,
-    colour: bool,
-) -> Typed {
+fn read(editor: &mut rustyline::Editor<Assistant, DefaultHistory>, history: Option<&Path>, colour: bool) -> Typed {
     let painted = if colour { format!("\x1b[1;36m{PROMPT}\x1b[0m") } else { PROMPT.to_owned() };
     match editor.readline(&(PROMPT.to_owned(), painted)) {
         Ok(line) => {
@@ -260,9 +257,8 @@ mod tests {
 
     #[test]
     fn commands_words_statuses_and_tasks_are_completed() {
-        let replacements = |typed: &str| -> Vec<String> {
-            complete(typed, &known()).1.into_iter().map(|p| p.replacement).collect()
-        };
+        let replacements =
+            |typed: &str| -> Vec<String> { complete(typed, &known()).1.into_iter().map(|p| p.replacement).collect() };
         for (typed, expected) in [
             ("/ta", &["/tasks ", "/task "][..]),
             ("/st", &["/status "]),

@@ -25,12 +25,7 @@ const CALM_DOWN: Duration = Duration::from_secs(5);
 const ABSENCE_MAX: u64 = 300;
 
 /// Tells what happened since the cursor, in a few lines, and returns the cursor to go on from.
-pub(crate) async fn tell_absence(
-    client: &Client,
-    cursor: &Cursor,
-    terminal: &Terminal,
-    print: impl Fn(&str),
-) -> u64 {
+pub(crate) async fn tell_absence(client: &Client, cursor: &Cursor, terminal: &Terminal, print: impl Fn(&str)) -> u64 {
     let seen = cursor.read();
     let Ok(newest) = client.newest_notice().await else { return seen };
     if newest < seen {
@@ -104,7 +99,9 @@ impl Pump {
     /// Tells notices from a cursor on, for ever.
     pub(crate) async fn run(mut self, mut after: u64) {
         loop {
-            match self.client.await_notices(after, POLL).await {
+            // A daemon that was away answers at once, so that its return is told.
+            let wait = if self.daemon == Daemon::Up { POLL } else { Duration::ZERO };
+            match self.client.await_notices(after, wait).await {
                 Ok(page) => {
                     self.is_up();
                     for item in &page.notices {

@@ -162,7 +162,8 @@ fn value_here(world: &World, name: &str) -> Result<String, Refused> {
 fn command_line(words: &[OsString]) -> Result<String, Refused> {
     let words: Option<Vec<&str>> = words.iter().map(|w| w.to_str()).collect();
     let words = words.ok_or_else(|| {
-        usage("the command holds a word that is no UTF-8".to_owned()).hint("write the command into a script and run that")
+        usage("the command holds a word that is no UTF-8".to_owned())
+            .hint("write the command into a script and run that")
     })?;
     let line = match words.as_slice() {
         [line] => (*line).to_owned(),
