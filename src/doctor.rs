@@ -12,6 +12,14 @@ use crate::config::Config;
 use crate::trust::Trust;
 use crate::workspace::Workspace;
 
+mod leftovers;
+mod place;
+mod running;
+mod settings;
+mod system;
+#[cfg(test)]
+mod tests;
+
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -48,9 +56,40 @@ pub struct Context<'a> {
     pub exe: &'a Path,
 }
 
-/// Looks at everything; never fails, and takes a few seconds at most.
+/// Looks at everything; never fails, and takes a few seconds at most. The findings come in a fixed order,
+/// what everything else stands on first.
 #[must_use]
 pub fn examine(ctx: &Context<'_>) -> Vec<Finding> {
-    let _ = ctx;
-    Vec::new()
+    let ws = ctx.workspace;
+    let mut findings = Vec::new();
+    match place::workspace(ws) {
+        Ok(finding) => {
+            findings.push(finding);
+            findings.extend(place::disk(ws));
+            findings.extend(place::locks(ws));
+            findings.push(running::daemon(ws));
+            findings.extend(leftovers::all(ws));
+        }
+        // Nothing in a `.octo/` that is refused is looked at.
+        Err(refused) => findings.push(refused),
+    }
+    findings.extend(system::all());
+    findings.extend(running::service(ws));
+    findings.extend(settings::programs(ctx.exe));
+    findings.extend(settings::all(ctx));
+    findings
+}
+
+impl Finding {
+    fn ok(what: impl Into<String>) -> Finding {
+        Finding { level: Level::Ok, what: what.into(), hint: String::new() }
+    }
+
+    fn warn(what: impl Into<String>, hint: impl Into<String>) -> Finding {
+        Finding { level: Level::Warn, what: what.into(), hint: hint.into() }
+    }
+
+    fn error(what: impl Into<String>, hint: impl Into<String>) -> Finding {
+        Finding { level: Level::Error, what: what.into(), hint: hint.into() }
+    }
 }
