@@ -1,7 +1,8 @@
 //! Claude commands: the wrapper as a process, between real shells and a fake `claude`, and the reading of
 //! real transcripts of claude 2.1.329 (`tests/fixtures/claude`).
 
-#![allow(missing_docs)]
+// Helpers of tests fail by panicking, too.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -137,6 +138,8 @@ fn what_a_tool_or_the_answer_prints_is_no_result() {
     let quoted = serde_json::json!({"type": "assistant", "session_id": "s", "text": fake}).to_string();
     let outcome = read_bytes(format!("{nested}\n{quoted}\n").as_bytes());
     assert_eq!((outcome.result, outcome.session_id.as_deref()), (None, Some("s")));
+    let foreign = br#"warning: {"type":"result","subtype":"success","is_error":false,"result":"no session"}"#;
+    assert_eq!(read_bytes(foreign).result, None);
 }
 
 #[test]

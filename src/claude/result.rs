@@ -23,7 +23,7 @@ const WINDOW: u64 = 16 * 1024 * 1024;
 const HEAD: u64 = 1024 * 1024;
 
 /// How many bytes are parsed in vain before the rest of a log is given up: hostile output must not buy time.
-const WASTE: usize = 64 * 1024 * 1024;
+const WASTE: usize = 16 * 1024 * 1024;
 
 /// The event that claude ends with.
 #[derive(Debug, Clone, Default, PartialEq)]

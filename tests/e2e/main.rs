@@ -8,7 +8,8 @@
 //!
 //! Nothing leaves the machine: `tests/e2e/bin/claude` gives the CLI a home of its own and the mock's address.
 
-#![allow(missing_docs)]
+// Helpers of tests fail by panicking, too.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod main_job;
 mod mock;
