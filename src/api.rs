@@ -61,8 +61,10 @@ pub struct Fixed {
     pub settings: Vec<SettingInfo>,
     /// When the daemon started, RFC 3339.
     pub started_at: String,
-    /// The user's data folder for Octo, which holds this installation's mark.
-    pub data: PathBuf,
+    /// This installation's mark.
+    pub installation: String,
+    /// The team file that the settings name.
+    pub team: Option<PathBuf>,
 }
 
 impl State {
@@ -95,7 +97,7 @@ pub fn router(state: State) -> Router {
         .route("/status", get(admin::status))
         .route("/shutdown", post(admin::shutdown))
         .route("/clear", post(admin::clear))
-        .route("/trust", post(admin::trust))
+        .route("/trust", post(admin::accept))
         .route("/healthz", get(admin::healthz))
         .route("/metrics", get(admin::metrics))
         .route("/openapi.json", get(openapi::document))

@@ -6,7 +6,7 @@
 //! A settings file that git tracks, or that another user owns, is used only with exactly the content
 //! that was trusted; a record without the mark likewise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -157,6 +157,14 @@ impl Trust {
     pub fn accepts_record(&self, id: TaskId, mark: &str, bytes: &[u8]) -> bool {
         (!self.mark.is_empty() && mark == self.mark)
             || self.trusted.records.get(id.as_str()).is_some_and(|sha| *sha == digest(bytes))
+    }
+}
+
+impl Trust {
+    /// The tasks whose records were trusted.
+    #[must_use]
+    pub fn records(&self) -> HashSet<TaskId> {
+        self.trusted.records.keys().filter_map(|id| id.parse().ok()).collect()
     }
 }
 

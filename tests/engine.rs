@@ -1,6 +1,6 @@
 //! The engine with a store that dies and runs that never were: the life of tasks, and every death in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use octo::command::{Actor, ListQuery, RefusedCode, StartRequest, TaskRef};
 use octo::exec::{LaunchError, Report};
@@ -23,7 +23,7 @@ struct Lab {
 type Answer = Result<Reply, octo::command::Refused>;
 
 fn limits(slots: usize) -> Limits {
-    Limits { slots, bridges: vec![], mark: "here".into(), log_quota: 1 << 20 }
+    Limits { slots, bridges: vec![], mark: "here".into(), trusted: HashSet::new(), log_quota: 1 << 20 }
 }
 
 impl Lab {
@@ -430,7 +430,7 @@ fn records_from_elsewhere_are_shown_and_not_used_until_they_are_trusted() {
     assert_eq!(lab.runs.all_started(), BTreeMap::new());
     assert_eq!(lab.ask(Ask::Stop { id, reason: String::new() }).unwrap_err().code, RefusedCode::Forbidden);
     assert!(lab.engine.core.status_report().problems.iter().any(|p| p.contains("octo trust")));
-    lab.ask(Ask::Trust).unwrap();
+    lab.ask(Ask::Trust { records: HashSet::new() }).unwrap();
     lab.pass(2);
     assert_eq!(lab.runs.started(id, 1), 1);
     assert_eq!(lab.task(id).number, 1, "a record of the ancestor gets a number");

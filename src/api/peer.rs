@@ -33,7 +33,7 @@ impl Peer {
         if cred.uid() != nix::unistd::geteuid().as_raw() {
             return None;
         }
-        Some(match ancestry::peer_task(cred.pid(), workspace) {
+        Some(match ancestry::peer(stream, workspace) {
             ancestry::Peer::Owner => Peer::Owner,
             ancestry::Peer::Task(id) => Peer::Task(id),
         })

@@ -1,6 +1,5 @@
 //! The life of the daemon: lock, load, listen, serve, leave.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -112,7 +111,7 @@ pub fn daemon(args: &Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::new(3, format!("no threads for the daemon: {e}"), "raise the limit of processes"))?;
-    let result = runtime.block_on(serve(args, &workspace));
+    let result = runtime.block_on(serve(args, &workspace, &lock));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock);
     result
@@ -122,7 +121,7 @@ pub fn daemon(args: &Args) -> Result<(), Failure> {
 fn refuse_below_own_shim(workspace: &Workspace) -> Result<(), Failure> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
     for shim in octo::ancestry::shims_above(me) {
-        if octo::workspace::same(&shim.workspace, &workspace.root) {
+        if shim.workspace == workspace.root {
             return Err(Failure::new(
                 3,
                 format!("this is inside task {}, which cannot start its own workspace's daemon", shim.task),
@@ -139,8 +138,9 @@ fn refuse_below_own_shim(workspace: &Workspace) -> Result<(), Failure> {
 }
 
 fn lock(workspace: &Workspace) -> Result<DaemonLock, Failure> {
-    DaemonLock::acquire(workspace, LOCK_PATIENCE)
-        .map_err(|held| Failure::new(5, held.to_string(), "`octo status` shows it, `octo stop` stops it"))
+    DaemonLock::acquire(workspace, LOCK_PATIENCE).map_err(|error| {
+        Failure::new(error.exit(), error.to_string(), "`octo status` shows it, `octo stop` stops it")
+    })
 }
 
 /// Leaves the terminal and the starter's session; opens the log.
@@ -189,13 +189,13 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
-    let data = data_dir()?;
-    let trust = Trust::load(workspace, &data)
-        .map_err(|e| Failure::new(1, format!("the workspace's mark cannot be read or made: {e}"), "`octo doctor`"))?;
-    let env: HashMap<String, String> =
-        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
-    let config = Config::load(&env, workspace, &trust);
+async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<(), Failure> {
+    let installation = octo::trust::installation(&data_dir()?)
+        .map_err(|e| Failure::new(1, format!("this installation's mark cannot be read or made: {e}"), "`octo doctor`"))?;
+    let trust = Trust::load(workspace, &installation);
+    let stamp = octo::task::Stamp::from_millis(supervisor::now().wall);
+    let _ = trust.establish(workspace, &stamp).inspect_err(|error| tracing::warn!(%error, "the workspace has no mark"));
+    let config = Config::load(&config::settings_of(std::env::vars_os()), workspace, &trust);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -207,6 +207,7 @@ async fn serve(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
         slots: config.max_concurrent,
         bridges: Vec::new(),
         mark: trust.mark.clone(),
+        trusted: trust.records(),
         log_quota: config.log_quota,
     };
     let mut core = Core::boot(limits, loaded, supervisor::now());
@@ -225,7 +226,7 @@ async fn serve(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
     let around = surroundings(workspace, &config)?;
     let exec = ProcessExecutor::new(around, Arc::clone(&store), watcher, pokes);
     let disk = DiskProbe::new(&workspace.octo.join("tasks"));
-    let listener = workspace::bind(workspace).map_err(|e| fail("the socket cannot be made", e))?;
+    let listener = workspace::bind(workspace, lock).map_err(|e| fail("the socket cannot be made", e))?;
     listener.set_nonblocking(true).map_err(|e| fail("the socket cannot be used", e))?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(|e| fail("the socket cannot be used", e))?;
     let handle = supervisor::start(core, Arc::clone(&store), exec, inputs, disk).map_err(|e| fail("no thread", e))?;
@@ -234,8 +235,9 @@ async fn serve(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
         workspace: workspace.root.clone(),
         octo: workspace.octo.clone(),
         settings: config.settings.clone(),
-        started_at: octo::task::Stamp::from_millis(supervisor::now().wall).to_string(),
-        data,
+        started_at: stamp.to_string(),
+        installation,
+        team: config.team.clone(),
     };
     let (state, left) = api::State::new(handle.clone(), fixed);
     leave_on_signals(state.clone()).map_err(|e| fail("signals cannot be handled", e))?;

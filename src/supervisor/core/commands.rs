@@ -1,5 +1,7 @@
 //! What people ask for, decided: start, stop, retry, remove, clear, trust.
 
+use std::collections::HashSet;
+
 use super::{Core, Effect, Live, Now, Phase, RequestId, Resolved, schedule::stamp};
 use crate::command::{Actor, Env, Refused, RefusedCode, StartRequest, TaskRef};
 use crate::store::{env_key, key_hash};
@@ -48,7 +50,10 @@ pub enum Ask {
     /// Hide all ended tasks from the lists.
     Clear,
     /// Accept the records that came from elsewhere.
-    Trust,
+    Trust {
+        /// All tasks whose records are trusted now.
+        records: HashSet<TaskId>,
+    },
     /// Stop every task that has not ended, and start none any more.
     StopAll,
     /// Take no new work: the daemon is about to leave.
@@ -78,7 +83,8 @@ impl Core {
             Ask::Retry { id } => self.retry(id, record, now),
             Ask::Remove { id } => self.remove(id, record),
             Ask::Clear => self.clear(now),
-            Ask::Trust => {
+            Ask::Trust { records } => {
+                self.limits.trusted = records;
                 let ids = self.trust_records(now);
                 Ok((ids.clone(), Reply::Ids(ids)))
             }
