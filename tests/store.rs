@@ -1,5 +1,7 @@
 //! The store against a real file system: what was saved is there, what is bad is kept and told of once.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -182,7 +184,7 @@ fn environments_come_back_exactly_and_damaged_ones_not_at_all() {
     let digest = env_digest(&env("x"));
     save(&store, &[Write::Env { digest: digest.clone(), env: env("x") }]);
     assert_eq!(world.open().env(&digest).unwrap(), env("x"));
-    assert_eq!(store.env_digests(), [digest.clone()]);
+    assert_eq!(store.env_digests(), std::slice::from_ref(&digest));
     let file = world.octo().join("env").join(&digest);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     fs::write(&file, "{}").unwrap();
@@ -191,6 +193,10 @@ fn environments_come_back_exactly_and_damaged_ones_not_at_all() {
     assert_eq!(store.env(&digest), Err(ReadError::NotFound));
     save(&store, &[Write::Env { digest: digest.clone(), env: env("x") }]);
     assert_eq!(store.env(&digest).unwrap(), env("x"), "dropped ones are written again");
+    fs::write(&file, "{}").unwrap();
+    let (store, _) = world.boot();
+    save(&store, &[Write::Env { digest: digest.clone(), env: env("x") }]);
+    assert_eq!(store.env(&digest).unwrap(), env("x"), "damaged ones are mended");
     assert_eq!(store.env("../tasks/x"), Err(ReadError::NotFound));
 }
 
@@ -364,7 +370,15 @@ fn leftover_temps_of_ours_are_swept_and_nothing_else() {
 fn a_store_that_was_deleted_says_so_and_is_not_made_anew() {
     let world = World::new();
     let (store, _) = world.boot();
+    store.in_place().unwrap();
+    let away = world.dir.path().join("away");
+    fs::rename(world.octo(), &away).unwrap();
+    assert!(store.in_place().unwrap_err().message.contains("moved or replaced"));
+    fs::create_dir_all(world.tasks()).unwrap();
+    assert!(store.in_place().unwrap_err().message.contains("moved or replaced"));
     fs::remove_dir_all(world.octo()).unwrap();
+    fs::remove_dir_all(away).unwrap();
+    assert!(store.in_place().unwrap_err().message.contains("was deleted"));
     let error = store.save(&[write(&task(1))]).remove(0).unwrap_err();
     assert_eq!(error.to_string(), "tasks/a0000001.json cannot be saved: its folder was deleted");
     assert!(!world.octo().exists());
