@@ -13,7 +13,7 @@ use crate::common::{LONG, Rng, World, holds_within, pause};
 /// Clients that work at the same time.
 const CLIENTS: u64 = 4;
 /// Tasks that wait or run at most: the load goes on for as long as the kills do.
-const BACKLOG: usize = 24;
+const BACKLOG: usize = 40;
 
 /// How a soak went.
 pub(crate) struct Soaked {
@@ -158,8 +158,8 @@ impl Shared<'_> {
         let mut number = 0;
         while !self.over.load(Ordering::SeqCst) {
             if self.backlog() >= BACKLOG {
-                self.look_at_one(rng);
-                pause(Duration::from_millis(5));
+                (0..8).for_each(|_| self.look_at_one(rng));
+                pause(Duration::from_millis(2));
                 continue;
             }
             number += 1;
