@@ -83,6 +83,8 @@ pub(crate) struct Known {
     pub(crate) plan: Plan,
     /// The id that a start was answered with.
     pub(crate) id: Option<String>,
+    /// The start was refused: the task that it was to wait for had ended otherwise.
+    pub(crate) refused: bool,
     /// A cancel was sent.
     pub(crate) stopped: bool,
     /// The end as it was first seen: it never changes.
@@ -91,7 +93,7 @@ pub(crate) struct Known {
 
 impl Known {
     pub(crate) fn new(plan: Plan) -> Known {
-        Known { plan, id: None, stopped: false, seen: None }
+        Known { plan, id: None, refused: false, stopped: false, seen: None }
     }
 
     /// Takes note of a record that was read; tells what contradicts what was seen before.
@@ -178,11 +180,14 @@ pub(crate) fn check(world: &World, history: &mut [Known], interrupted: bool, fin
         let known = &mut history[at];
         let found = by_key.get(&known.plan.key).cloned().unwrap_or_default();
         let [record] = found.as_slice() else {
-            if known.id.is_some() || found.len() > 1 {
+            if known.id.is_some() || found.len() > 1 || world.runs(&known.plan.key) > 0 {
                 findings.add(Kind::Lost, format!("{} has {} records", known.plan.key, found.len()));
             }
             continue;
         };
+        if known.refused {
+            findings.add(Kind::Wrong, format!("{} was refused, and there is {record}", known.plan.key));
+        }
         if let Some(what) = known.look(record) {
             findings.add(Kind::Changed, what);
         }

@@ -138,7 +138,7 @@ impl Shared<'_> {
     fn settle(&self) {
         let at_rest = || {
             let idle = self.world.get("/background-agents?limit=1")["active"].as_array().is_some_and(Vec::is_empty);
-            idle && locked(&self.history).iter().all(|k| k.id.is_some())
+            idle && locked(&self.history).iter().all(|k| k.id.is_some() || k.refused)
         };
         if !holds_within(LONG, at_rest) {
             let active = self.world.get("/background-agents?limit=1")["active"].to_string();
@@ -179,7 +179,7 @@ impl Shared<'_> {
 
     /// Tasks that are not known to have ended.
     fn backlog(&self) -> usize {
-        locked(&self.history).iter().filter(|k| k.seen.is_none()).count()
+        locked(&self.history).iter().filter(|k| k.seen.is_none() && !k.refused).count()
     }
 
     fn plan(&self, key: String, rng: &mut Rng) -> usize {
@@ -212,6 +212,10 @@ impl Shared<'_> {
         let id = answer["instanceId"].as_str().map(str::to_owned);
         let mut history = locked(&self.history);
         let known = &mut history[at];
+        if id.is_none() && known.plan.after.is_some() && answer["error"]["code"] == "conflict" {
+            known.refused = true;
+            return;
+        }
         match (&known.id, id) {
             (None, Some(id)) => known.id = Some(id),
             (Some(old), Some(id)) if *old == id => {}
