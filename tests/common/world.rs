@@ -158,6 +158,12 @@ impl World {
         self.start()
     }
 
+    /// Starts a daemon after the one of [`World::start`] was killed from elsewhere.
+    pub(crate) fn restart_after_kill(&mut self) -> i32 {
+        self.daemon.take().expect("a daemon was started").kill();
+        self.start()
+    }
+
     /// What daemons said on standard error, and the end of their log.
     pub(crate) fn complaints(&self) -> String {
         let log = fs::read_to_string(self.octo_dir().join("octod.log")).unwrap_or_default();
