@@ -26,7 +26,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not run.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     message: String,
     hint: String,
     exit: u8,
@@ -38,7 +38,7 @@ impl Failure {
     }
 
     /// Tells the person and gives the exit code.
-    pub fn report(self) -> ExitCode {
+    pub(crate) fn report(self) -> ExitCode {
         eprintln!("error: {}", self.message);
         if !self.hint.is_empty() {
             eprintln!("hint: {}", self.hint);
@@ -62,7 +62,7 @@ fn found(args: &Args) -> Result<Workspace, Failure> {
 }
 
 /// Starts a daemon of its own and returns when it is ready.
-pub fn detach(args: &Args) -> Result<(), Failure> {
+pub(crate) fn detach(args: &Args) -> Result<(), Failure> {
     let workspace = found(args)?;
     let failed = |e: std::io::Error| Failure::new(3, format!("the daemon could not be started: {e}"), "`octo doctor`");
     let program = std::env::current_exe().map_err(failed)?;
@@ -100,7 +100,7 @@ pub fn detach(args: &Args) -> Result<(), Failure> {
 }
 
 /// Runs the daemon until it is told to leave.
-pub fn daemon(args: &Args) -> Result<(), Failure> {
+pub(crate) fn daemon(args: &Args) -> Result<(), Failure> {
     let workspace = found(args)?;
     refuse_below_own_shim(&workspace)?;
     workspace.create()?;
