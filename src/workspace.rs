@@ -1,5 +1,6 @@
 //! The workspace folder and its `.octo/`.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -22,12 +23,12 @@ impl Workspace {
     /// A refusal when a named folder does not exist.
     pub fn find(
         named: Option<&Path>,
-        env: Option<&Path>,
+        env: Option<&OsStr>,
         cwd: &Path,
         home: Option<&Path>,
     ) -> Result<Workspace, Refused> {
         let at = |root: &Path| Workspace { root: root.to_owned(), octo: root.join(".octo") };
-        if let Some(dir) = named.or(env) {
+        if let Some(dir) = named.or(env.map(Path::new)) {
             let dir = cwd.join(dir);
             return dir
                 .canonicalize()
@@ -37,12 +38,12 @@ impl Workspace {
         let found = cwd.ancestors().find(|d| Some(*d) != home && d.join(".octo").is_dir());
         Ok(at(found.unwrap_or(cwd)))
     }
+}
 
-    /// Connects to the daemon's socket.
-    ///
-    /// # Errors
-    /// What `connect` says.
-    pub fn connect(&self) -> io::Result<UnixStream> {
-        UnixStream::connect(self.octo.join("octo.sock"))
-    }
+/// Connects to the daemon's socket.
+///
+/// # Errors
+/// What `connect` says.
+pub fn connect(ws: &Workspace) -> io::Result<UnixStream> {
+    UnixStream::connect(ws.octo.join("octo.sock"))
 }

@@ -90,7 +90,7 @@ impl World {
         if let Some(found) = self.found.get() {
             return Ok(found);
         }
-        let env = self.var("OCTO_WORKSPACE").map(Path::new);
+        let env = self.var("OCTO_WORKSPACE");
         let found = Workspace::find(self.workspace.as_deref(), env, self.cwd()?, self.home.as_deref())?;
         Ok(self.found.get_or_init(|| found))
     }

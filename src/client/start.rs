@@ -52,7 +52,7 @@ impl Patience {
 
 /// Connects, once.
 pub(super) fn connect(workspace: &Workspace) -> Result<UnixStream, Trouble> {
-    let stream = workspace.connect().map_err(Trouble::Absent)?;
+    let stream = crate::workspace::connect(workspace).map_err(Trouble::Absent)?;
     stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream)).map_err(Trouble::Absent)
 }
 
