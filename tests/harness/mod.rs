@@ -148,6 +148,13 @@ impl World {
         command
     }
 
+    /// A program in this world with another current folder.
+    pub(crate) fn command_in(&self, dir: impl AsRef<Path>, program: &str, args: &[&str]) -> Command {
+        let mut command = self.command(program);
+        command.current_dir(dir).args(args);
+        command
+    }
+
     pub(crate) fn octo_command(&self, args: &[&str]) -> Command {
         let mut command = self.command(env!("CARGO_BIN_EXE_octo"));
         command.args(args);
