@@ -1,8 +1,194 @@
-//! STAND-IN
-use std::path::PathBuf;
+//! Whose child is a process? Tells the owner's own clients from processes inside tasks.
+//!
+//! The daemon asks for every peer of its socket, and at its own start; a client asks before it starts a
+//! daemon. A shim is a subreaper, so whatever a task does to detach stays below its shim, and a walk over
+//! parents finds it. This is a hurdle, not a wall: `at`, `cron` or a tmux server that already runs lead
+//! out of the tree, and a process may ask another one to speak for it.
+//!
+//! A process number is not a process: each step of the walk reads the child again after its parent was
+//! read, and a chain that changed underfoot is walked anew.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::sys::socket::{getsockopt, sockopt};
+
 use crate::task::TaskId;
-use crate::workspace::Workspace;
-pub struct ShimAbove { pub pid: i32, pub workspace: PathBuf, pub task: TaskId, pub run: u32 }
-pub fn shims_above(_pid: i32) -> Vec<ShimAbove> { vec![] }
-pub enum Peer { Owner, Task(Option<TaskId>) }
-pub fn peer_task(_pid: Option<i32>, _ws: &Workspace) -> Peer { Peer::Owner }
+use crate::workspace::{OCTO_DIR, Workspace};
+
+/// The file name of the shim's program.
+const SHIM: &str = "octo-shim";
+
+/// More ancestors than any real process has.
+const DEEPEST: usize = 10_000;
+
+/// How often a walk that was disturbed begins again before the answer is "cannot be seen".
+const WALKS: usize = 16;
+
+/// A shim found at or above a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShimAbove {
+    /// The shim's process.
+    pub pid: i32,
+    /// The workspace folder that its run folder lies in.
+    pub workspace: PathBuf,
+    /// The task.
+    pub task: TaskId,
+    /// The run; counts from 1.
+    pub run: u32,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// Not inside a task of this workspace.
+    Owner,
+    /// Inside this task; `None` when the process could not be looked at, and so might be in any.
+    Task(Option<TaskId>),
+}
+
+/// Lists the shims at or above the process `pid`, the nearest first; empty when there is none, or when
+/// the process cannot be seen.
+#[must_use]
+pub fn shims_above(pid: i32) -> Vec<ShimAbove> {
+    walk(pid).unwrap_or_default()
+}
+
+/// Tells who the process `pid` is to the workspace. `None`, or a number that is no process here (a peer in
+/// another pid namespace shows as 0), is a task that cannot be told.
+///
+/// Prefer [`peer`], which cannot be fooled by a number that was used again.
+#[must_use]
+pub fn peer_task(pid: Option<i32>, ws: &Workspace) -> Peer {
+    let Some(pid) = pid.filter(|p| *p > 0) else { return Peer::Task(None) };
+    match walk(pid) {
+        None => Peer::Task(None),
+        Some(shims) => match shims.into_iter().find(|s| s.workspace == ws.root) {
+            Some(shim) => Peer::Task(Some(shim.task)),
+            None => Peer::Owner,
+        },
+    }
+}
+
+/// Tells who is at the other end of a Unix socket, from what the kernel noted when it connected.
+///
+/// Where the kernel hands out a descriptor of the peer's process (Linux 6.5 and newer), a peer that has
+/// exited meanwhile, whose number may be another process by now, is a task that cannot be told.
+#[must_use]
+pub fn peer(stream: &impl AsFd, ws: &Workspace) -> Peer {
+    let pid = getsockopt(stream, sockopt::PeerCredentials).ok().map(|c| c.pid());
+    let pidfd = getsockopt(stream, sockopt::PeerPidfd);
+    let found = peer_task(pid, ws);
+    match pidfd {
+        Ok(fd) if has_exited(&fd) => Peer::Task(None),
+        // Older kernels do not know the option; a peer that is gone altogether gives other errors.
+        Ok(_) | Err(nix::Error::ENOPROTOOPT) => found,
+        Err(_) => Peer::Task(None),
+    }
+}
+
+/// A pidfd becomes readable when its process ends.
+fn has_exited(pidfd: &impl AsFd) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO) != Ok(0)
+}
+
+/// The start time of a process in clock ticks since boot; `None` when there is no such process.
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
+    Link::of(pid).map(|l| l.start)
+}
+
+/// One process of a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Link {
+    parent: i32,
+    start: u64,
+}
+
+impl Link {
+    fn of(pid: i32) -> Option<Link> {
+        Link::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The name (field 2) may hold spaces and brackets, so fields are counted from the last bracket on.
+    fn parse(stat: &[u8]) -> Option<Link> {
+        let bracket = stat.iter().rposition(|b| *b == b')')?;
+        let text = std::str::from_utf8(stat.get(bracket + 2..)?).ok()?;
+        let field = |n: usize| text.split_ascii_whitespace().nth(n - 3);
+        Some(Link { parent: field(4)?.parse().ok()?, start: field(22)?.parse().ok()? })
+    }
+}
+
+/// The shims from `pid` upwards; `None` when the process cannot be seen.
+fn walk(pid: i32) -> Option<Vec<ShimAbove>> {
+    (0..WALKS).find_map(|_| walk_once(pid))
+}
+
+/// `None`: some process on the way went away or changed its parent.
+///
+/// An ancestor that stays but cannot be read belongs to another user on a machine that hides those
+/// (`hidepid`): the chain ends there. A shim of this user is never hidden from this user.
+fn walk_once(pid: i32) -> Option<Vec<ShimAbove>> {
+    let first = Link::of(pid)?;
+    let (mut at, mut link) = (pid, first);
+    let mut shims = Vec::new();
+    for _ in 0..DEEPEST {
+        shims.extend(shim_at(at));
+        let above = if link.parent > 1 { Link::of(link.parent) } else { None };
+        if Link::of(at)? != link {
+            return None;
+        }
+        match above {
+            Some(next) => (at, link) = (link.parent, next),
+            None => break,
+        }
+    }
+    // The number that was asked for must still be the process that the walk began with.
+    (Link::of(pid)?.start == first.start).then_some(shims)
+}
+
+fn shim_at(pid: i32) -> Option<ShimAbove> {
+    let argv = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let mut found = recognise(exe.as_deref(), &argv)?;
+    found.pid = pid;
+    Some(found)
+}
+
+/// The rule: the program or its first word is `octo-shim`, and the next word is a run folder.
+fn recognise(exe: Option<&Path>, cmdline: &[u8]) -> Option<ShimAbove> {
+    let mut words = cmdline.split(|b| *b == 0).map(OsStr::from_bytes);
+    let named = Path::new(words.next()?);
+    let run_folder = Path::new(words.next()?);
+    if !(exe.is_some_and(is_shim_program) || is_shim_program(named)) {
+        return None;
+    }
+    let (workspace, task, run) = read_run_folder(run_folder)?;
+    Some(ShimAbove { pid: 0, workspace, task, run })
+}
+
+/// A program that was replaced while it runs (an upgrade) shows as `... (deleted)`.
+fn is_shim_program(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    name.strip_suffix(b" (deleted)").unwrap_or(name) == SHIM.as_bytes()
+}
+
+/// Takes `WORKSPACE/.octo/tasks/ID/.../run-N` apart. An agent's shell calls lie deeper than a task's own runs.
+fn read_run_folder(path: &Path) -> Option<(PathBuf, TaskId, u32)> {
+    if !path.is_absolute() {
+        return None;
+    }
+    let run = path.file_name()?.to_str()?.strip_prefix("run-")?.parse().ok()?;
+    let parts: Vec<Component<'_>> = path.components().collect();
+    let is = |at: usize, name: &str| parts.get(at).is_some_and(|c| c.as_os_str() == name);
+    let octo = (0..parts.len().checked_sub(3)?).rev().find(|i| is(*i, OCTO_DIR) && is(i + 1, "tasks"))?;
+    let task = parts.get(octo + 2)?.as_os_str().to_str()?.parse().ok()?;
+    Some((parts[..octo].iter().collect(), task, run))
+}
+
+#[cfg(test)]
+mod tests;

@@ -61,8 +61,10 @@ pub struct Fixed {
     pub settings: Vec<SettingInfo>,
     /// When the daemon started, RFC 3339.
     pub started_at: String,
-    /// The user's data folder for Octo, which holds this installation's mark.
-    pub data: PathBuf,
+    /// This installation's mark.
+    pub installation: String,
+    /// The team file that the settings name.
+    pub team: Option<PathBuf>,
 }
 
 impl State {
@@ -95,7 +97,7 @@ pub fn router(state: State) -> Router {
         .route("/status", get(admin::status))
         .route("/shutdown", post(admin::shutdown))
         .route("/clear", post(admin::clear))
-        .route("/trust", post(admin::trust))
+        .route("/trust", post(admin::accept))
         .route("/healthz", get(admin::healthz))
         .route("/metrics", get(admin::metrics))
         .route("/openapi.json", get(openapi::document))
@@ -142,7 +144,10 @@ impl IntoResponse for Error {
 /// A body or query that could not be read, told like every other refusal.
 fn bad_input(what: &str, rejected: &dyn std::fmt::Display, status: StatusCode) -> Error {
     let code = if status == StatusCode::PAYLOAD_TOO_LARGE { RefusedCode::TooLarge } else { RefusedCode::BadRequest };
-    Error(Refused::new(code, format!("the {what} cannot be read: {rejected}")).hint("GET /openapi.json says what it takes"))
+    Error(
+        Refused::new(code, format!("the {what} cannot be read: {rejected}"))
+            .hint("GET /openapi.json says what it takes"),
+    )
 }
 
 /// Reads a JSON body; an empty one is the default.

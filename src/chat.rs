@@ -124,12 +124,7 @@ pub const COMMANDS: &[Command] = &[
         argument: Argument::Free,
         parse: |rest| bare(rest, Ask::Status, "/status"),
     },
-    Command {
-        name: "/help",
-        forms: &[("", "shows this")],
-        argument: Argument::Free,
-        parse: |_| Ok(Ask::Help),
-    },
+    Command { name: "/help", forms: &[("", "shows this")], argument: Argument::Free, parse: |_| Ok(Ask::Help) },
     Command {
         name: "/quit",
         forms: &[("", "leaves; tasks go on")],
@@ -225,8 +220,7 @@ fn start(command: &str) -> Result<Ask, Misunderstood> {
 }
 
 fn is_task_ref(word: &str) -> bool {
-    word.bytes().all(|b| b.is_ascii_hexdigit()) && word.len() <= 8
-        || word.bytes().all(|b| b.is_ascii_digit())
+    word.bytes().all(|b| b.is_ascii_hexdigit()) && word.len() <= 8 || word.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn tasks(rest: &str) -> Result<Ask, Misunderstood> {

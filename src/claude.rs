@@ -27,6 +27,6 @@ mod shell;
 mod single;
 mod wrapper;
 
-pub use result::{ClaudeOutcome, Judgement, ResultEvent, judge, read_result};
+pub use result::{ClaudeOutcome, Judgement, ResultEvent, Spent, judge, read_result};
 pub use single::{ClaudeCommand, is_single_claude, is_single_claude_with};
 pub use wrapper::{Exec, NoClaude, WrapperEnv, called_as_claude, run_wrapper, wrapper};

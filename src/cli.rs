@@ -22,7 +22,9 @@ mod tasks;
 mod wait;
 mod world;
 
-pub use bg::BgArgs;
+pub use bg::{BgArgs, start_one};
+pub use logs::{LogsArgs, print_logs};
+pub use task::show;
 pub use world::{Terminal, World};
 
 /// Supervises background commands that nothing can lose.

@@ -20,7 +20,7 @@ use hyper::body::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::command::{
-    Listing, ListQuery, NoticePage, Refused, RefusedCode, ShutdownRequest, StartRequest, Started, StatusReport, TaskRef,
+    ListQuery, Listing, NoticePage, Refused, RefusedCode, ShutdownRequest, StartRequest, Started, StatusReport, TaskRef,
 };
 use crate::task::Task;
 use crate::workspace::Workspace;
@@ -275,11 +275,7 @@ impl Client {
     }
 
     /// Makes a call, repeating it over deaths and restarts of the daemon where that does no harm.
-    async fn repeat<T>(
-        &self,
-        call: &Call,
-        read: impl AsyncFn(Exchange) -> Result<T, Trouble>,
-    ) -> Result<T, Refused> {
+    async fn repeat<T>(&self, call: &Call, read: impl AsyncFn(Exchange) -> Result<T, Trouble>) -> Result<T, Refused> {
         let began = Instant::now();
         let mut stopping: Option<Instant> = None;
         loop {

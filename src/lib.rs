@@ -2,12 +2,14 @@
 
 pub mod ancestry;
 pub mod api;
+mod bounded;
 pub mod chat;
 pub mod claude;
 pub mod cli;
 pub mod client;
 pub mod command;
 pub mod config;
+pub mod doctor;
 pub mod exec;
 pub mod render;
 pub mod run;

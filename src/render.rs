@@ -14,7 +14,7 @@ mod table;
 
 pub use details::{Tail, details};
 pub use duration::{BadDuration, ago, duration, parse_duration};
-pub use notice::{away, notice};
+pub use notice::{digest, notice};
 pub use report::report;
 pub use table::{ListLimits, Shown, list};
 

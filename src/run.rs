@@ -1,4 +1,100 @@
-//! Processes and locks.
+//! Runs: the folders, locks, claims and verdicts by which no accepted task vanishes and no run starts twice.
+//!
+//! ```text
+//!   octod ──launch──► shim ──fork──► child, waiting ──release──► the command
+//!     │                │ holds run-N/lock for its whole life
+//!     │                │ links run-N/claim.json before the release
+//!     │                └ writes run-N/exit.json after the end
+//!     └─facts(), verdict()──► run-N/           (nothing else passes from a shim to a daemon)
+//! ```
+//!
+//! The daemon and a shim share no memory and no connection that matters. Each may die at any instant;
+//! what one has to know of the other it reads from the run's folder. The poke pipe ([`Launched::pokes`])
+//! only says *look now*. This module is the daemon's half; [`crate::shim`] is the other one.
+//!
+//! # Ancestry
+//!
+//! A shim is a child of the daemon that launched it, in a session of its own, and outlives it. The
+//! command is the shim's child and leads its own process group before the claim is written, so that the
+//! claim names a group. The shim is a subreaper: every descendant of the command stays below it.
+//!
+//! # The lock
+//!
+//! Liveness is a lock, never a process number. [`RunDir::launch`] makes `run-N/`, opens its `lock`
+//! close-on-exec, takes an open-file-description lock on it, hands that descriptor to the shim as its
+//! standard input and closes its own copy. So the lock is held without a gap from before the shim exists
+//! until the last copy is closed. The shim moves it off descriptor 0, close-on-exec, before it forks, and
+//! the waiting child closes its copy first of all: no command ever holds it. A probe opens the file anew
+//! and asks `F_OFD_GETLK`, which takes nothing. It may say *held* a moment too long (a copy in a process
+//! that was forked and not executed yet), which is only a delay; it never says *free* too early.
+//!
+//! The lock of a run folder is taken once. While a launch is under way (from the folder to the closed
+//! copy, that is: during `launch`) the caller decides nothing about that task.
+//!
+//! # The claim is a fence
+//!
+//! `claim.json` is made by `link`, which only one can win. The shim links a real one before it releases
+//! the child. Whoever decides that a run *never started* must first win the claim with a void one
+//! ([`RunDir::void`]); a shim that comes later loses, kills its waiting child and exits silently. A shim
+//! never makes a folder. The record says `running` only after a real claim was seen; therefore a
+//! `running` record without a claim is a run that was cut off, not one that never started.
+//!
+//! # The verdict
+//!
+//! [`verdict`] is one pure function, used at boot, on a poke and on the sweep, never on a record that
+//! has ended. [`RunDir::facts`] reads lock, claim, exit in this order: a free lock makes final what is
+//! read after it.
+//!
+//! | exit.json | claim | lock | the record | verdict |
+//! |---|---|---|---|---|
+//! | yes | any | any | any | [`Verdict::Ended`] |
+//! | no | real | held | any | [`Verdict::Running`] |
+//! | no | real | free | any | [`Verdict::CutOff`] |
+//! | no | void | any | dispatched | [`Verdict::NeverStarted`] |
+//! | no | none | held | dispatched | [`Verdict::Starting`]; with a stop, or after 30 s, [`Verdict::VoidFirst`] |
+//! | no | none | free | dispatched | [`Verdict::VoidFirst`] |
+//! | no folder at all ||| dispatched | [`Verdict::NotSpawned`] |
+//! | no | none or void | free | seen to run | [`Verdict::CutOff`] |
+//! | no | none | held | seen to run | [`Verdict::Running`] (somebody deleted its claim) |
+//! | no | void | held | seen to run | [`Verdict::CutOff`] |
+//!
+//! An unreadable claim counts as a real one whose processes are not known, an unreadable `exit.json` as
+//! none. Either is moved to quarantine only after the record's end is on disk.
+//!
+//! # The end, a stop
+//!
+//! [`crate::shim`] tells both. A stop is an intent in the record, sent by [`RunDir::signal_shim`] as
+//! SIGTERM, and sent again at every boot. A shim that has not ended 20 s later gets CONT, then KILL, and
+//! then the run is one that was cut off: [`RunDir::end_what_is_left`] comes before its end is saved.
+//! That one kills the child's group if the claim's child still leads it in this boot, and every process
+//! of this user whose environment carries this task, run and workspace.
+//!
+//! # Cleaning up
+//!
+//! [`RunDir::fold`] moves a run's folder to the trash only when a probe finds the lock free, and deletes
+//! `lock` and `claim.json` last, so that a shim that wakes up late still loses. The daemon folds a run
+//! only after the record's end is on disk.
+//!
+//! # Which fact proves what after a power cut
+//!
+//! No process survives a power cut, so every lock is free afterwards. What counts is what the table
+//! above then reads.
+//!
+//! | fact | put on disk by | what it proves; what its loss means |
+//! |---|---|---|
+//! | `tasks/<id>/` | whoever makes it syncs `tasks/`: the store before the accept is told, else `launch` | that the rows below can be found |
+//! | `run-N/` | the shim: it syncs `run-N/`, then `tasks/<id>/`, between the link and the release | lost together with its claim, hence before the release: `dispatched` is *not spawned* and is launched as the same run; a record that says `running` already is *cut off* |
+//! | `claim.json`, the name | the same two syncs | the command may have run. It is there whenever the command was released, so no run starts twice |
+//! | `claim.json`, the content | nobody | it names processes of a boot that is over. Empty or torn it is unreadable, which is still *cut off* |
+//! | a void claim | its own sync, then one of `run-N/`, before anybody acts on it | the command never ran. Its loss harms nobody: the shim it was meant for is gone too |
+//! | `exit.json` | the shim, after the rename and the poke, before its lock falls; and a daemon that saved an end it read there needs it no more | how the run ended. Lost while the record does not tell the end either: *cut off*, never a success and never a second run |
+//! | the space for `exit.json` | nobody; it is only reserved | nothing: it holds while the machine is up, and later nobody writes there |
+//! | a kept log's name | `fold` syncs `tasks/` before the folder is moved | that the log is not lost with its folder |
+//! | moves to the trash, deletions | nobody | undone, they are done again: `fold` may be repeated |
+//! | `out.log` | nobody | logs survive the daemon, not a power cut |
+//!
+//! So a run costs the daemon no sync at its launch and the shim two syncs of folders before the command
+//! and two syncs after its end, the latter off the path on which its end is told.
 
 use serde::{Deserialize, Serialize};
 

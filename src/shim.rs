@@ -1,4 +1,35 @@
-//! The shim: one small process per run, between the daemon and the command.
+//! The shim: one small process per run, between the daemon and the command. It outlives the daemon.
+//!
+//! ```text
+//!   octod ──stdin: the lock, stdout: the pipe for pokes──► octo-shim RUNDIR --cwd D --quota B -- ARGV...
+//!                                                             │ subreaper, own session, one thread
+//!                                                             └─► the command: own group, stdin /dev/null,
+//!                                                                 stdout and stderr run-N/out.log
+//! ```
+//!
+//! The model it belongs to, with the reasons, is told in [`crate::run`]. Its own environment is the
+//! command's, so that nothing secret stands on a command line or in a file.
+//!
+//! 1. *Begin.* Its signals wait from the first moment on. It takes the lock off its standard input,
+//!    leaves the session, reserves the space for `exit.json`, opens the log and forks the command's
+//!    process, which closes its copy of the lock and waits on a pipe; end of file there means that the
+//!    shim died, and it exits.
+//! 2. *Claim.* It links `claim.json`. Lost: it kills the waiting child, takes its temporary files away
+//!    and exits. Won: it syncs the folder and its name, and releases the child, unless a SIGTERM came,
+//!    which makes it an end with the reason `stop` and no run. It pokes `c`.
+//! 3. *Watch.* It sleeps until a child ends, SIGTERM comes, or the log's size is to be looked at. The
+//!    command's end is seen without reaping it, so that the group's number stays its own. What else
+//!    becomes its child is reaped on the way.
+//! 4. *End.* A natural end with nothing left behind takes one look. What was left behind gets TERM and
+//!    CONT, 5 s, then KILL until none is left (`--leave-children` lets it be). A stop, and a log over its
+//!    quota, do the same to the whole tree with 10 s. Members of the group get one TERM, all others one
+//!    each; then only KILL is repeated.
+//! 5. *Record.* `exit.json` takes the reserved space, so that a full disk cannot lose it; a shim that
+//!    cannot write it tries again each second and holds its lock until it can. Poke `x` comes before the
+//!    syncs, the lock falls after them.
+//!
+//! In builds with debug assertions `OCTO_SHIM_HOLD=before_lock|before_claim|before_exit` makes it stop
+//! itself there, for tests; the variable never reaches the command.
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -69,7 +69,7 @@ pub struct Store {
     moving: Mutex<()>,
     /// Records that may not be overwritten: newer ones, and bad ones that could not be moved.
     frozen: Mutex<HashSet<TaskId>>,
-    /// Environments known to be on disk for good.
+    /// Environments that this process made durable; others are written again, which also mends damaged ones.
     durable_envs: Mutex<HashSet<String>>,
     index: Mutex<index::Index>,
     marks: Mutex<Marks>,

@@ -7,6 +7,10 @@ use crate::command::Env;
 use crate::store::{Loaded, Marks, Persist, ReadError, SaveError, Summary, Write, env_digest, parse_record};
 use crate::task::{SCHEMA, Task, TaskId};
 
+mod runs;
+
+pub use runs::{FakeRuns, RunState};
+
 /// A store in memory that can die after a number of writes or fail some.
 ///
 /// Clones share one state, so that a test keeps a hand on it while a driver owns another. What was saved

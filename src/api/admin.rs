@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 
 use super::peer::surface;
 use super::{Error, Peer, Rights, State, json_or_default};
-use crate::command::{Refused, RefusedCode, ShutdownRequest, StatusReport};
+use crate::command::{Refused, ShutdownRequest, StatusReport};
 use crate::supervisor::Event;
 use crate::supervisor::core::{Ask, Reply};
+use crate::task::Stamp;
+use crate::trust::{self, Trust};
 
 pub(super) async fn status(
     Extract(state): Extract<State>,
@@ -81,7 +83,7 @@ pub(super) async fn clear(
     Ok(Json(json!({ "cleared": cleared })))
 }
 
-pub(super) async fn trust(
+pub(super) async fn accept(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
@@ -89,15 +91,13 @@ pub(super) async fn trust(
     state.check(&peer, Rights::Own).await?;
     let fixed = std::sync::Arc::clone(&state.fixed);
     let files = super::read::blocking(move || {
-            let workspace = super::peer::workspace_at(&fixed.workspace, &fixed.octo);
-            crate::trust::trust_all(&workspace, &fixed.data)
-        });
-        let mut accepted = files.await?.map_err(|error| {
-            Refused::new(RefusedCode::Storage, format!("the trust could not be saved: {error}")).hint("`octo doctor`")
-        })?;
-    if let Reply::Ids(ids) = state.supervisor.ask(peer.actor(surface(&headers)), Ask::Trust).await? {
-        accepted.extend(ids.iter().map(|id| format!("the record of task {id}")));
-    }
+        let workspace = super::peer::workspace_at(&fixed.workspace, &fixed.octo);
+        let now = Stamp::from_millis(crate::supervisor::now().wall);
+        let accepted = trust::trust_all(&workspace, &fixed.installation, fixed.team.as_deref(), &now)?;
+        Ok::<_, Refused>((accepted, Trust::load(&workspace, &fixed.installation).records()))
+    });
+    let (accepted, records) = files.await??;
+    state.supervisor.ask(peer.actor(surface(&headers)), Ask::Trust { records }).await?;
     Ok(Json(json!({ "accepted": accepted })))
 }
 

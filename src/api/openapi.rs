@@ -16,7 +16,15 @@ use crate::task::Task;
         metrics, openapi
     ),
     components(schemas(
-        Task, Listing, StartRequest, Started, StopRequest, ShutdownRequest, NoticePage, StatusReport, ErrorBody
+        Task,
+        Listing,
+        StartRequest,
+        Started,
+        StopRequest,
+        ShutdownRequest,
+        NoticePage,
+        StatusReport,
+        ErrorBody
     ))
 )]
 struct Document;

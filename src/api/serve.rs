@@ -12,8 +12,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::Peer;
-use super::peer::workspace_at;
 use super::State;
+use super::peer::workspace_at;
 
 /// Connections at once. Each waiting client holds one; a descriptor limit of 1,024 leaves room for the logs.
 const CONNECTIONS: usize = 512;

@@ -42,7 +42,8 @@ impl Tails {
         let mut watcher = lock(&self.watcher);
         if watcher.is_none() {
             let paths = Arc::clone(&self.paths);
-            *watcher = Some(notify::recommended_watcher(move |event: notify::Result<notify::Event>| ring(&paths, event))?);
+            *watcher =
+                Some(notify::recommended_watcher(move |event: notify::Result<notify::Event>| ring(&paths, event))?);
         }
         watcher.as_mut().map_or(Ok(()), |w| w.watch(path, RecursiveMode::NonRecursive))
     }

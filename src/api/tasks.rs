@@ -13,9 +13,7 @@ use serde::Deserialize;
 use super::peer::surface;
 use super::read::blocking;
 use super::{Error, Peer, Rights, State, bad_input, json_or_default, wait_of};
-use crate::command::{
-    Env, ListQuery, Listing, Refused, RefusedCode, StartRequest, Started, StopRequest, TaskRef,
-};
+use crate::command::{Env, ListQuery, Listing, Refused, RefusedCode, StartRequest, Started, StopRequest, TaskRef};
 use crate::store;
 use crate::supervisor::Event;
 use crate::supervisor::core::{Ask, NewTask, Reply, Resolved};
@@ -43,10 +41,8 @@ impl State {
     /// Ended tasks as they stand: those that are still live from the state, the others from disk.
     pub(super) async fn read_history(&self, ids: Vec<TaskId>) -> Result<Vec<Task>, Refused> {
         let asked = ids.clone();
-        let live: Vec<Option<Task>> = self
-            .supervisor
-            .query(move |core| asked.iter().map(|id| core.task(*id).cloned()).collect())
-            .await?;
+        let live: Vec<Option<Task>> =
+            self.supervisor.query(move |core| asked.iter().map(|id| core.task(*id).cloned()).collect()).await?;
         let settled: Vec<TaskId> = ids.iter().zip(&live).filter(|(_, l)| l.is_none()).map(|(id, _)| *id).collect();
         let mut read = self.read_all(settled).await?.into_iter().peekable();
         let mut history = Vec::with_capacity(ids.len());
@@ -170,7 +166,8 @@ fn folder(cwd: &str, workspace: &FsPath) -> Result<String, Refused> {
     }
     path.into_os_string().into_string().map_err(|path| {
         let message = format!("the folder's name is not UTF-8: {}", path.display());
-        Refused::new(RefusedCode::BadRequest, message).hint("start the task from another folder and `cd` in the command")
+        Refused::new(RefusedCode::BadRequest, message)
+            .hint("start the task from another folder and `cd` in the command")
     })
 }
 
@@ -252,7 +249,9 @@ pub(super) async fn raise(
     state.check(&peer, Rights::Own).await?;
     let task = state.find(&reference).await?;
     let message = format!("task {} is {}; only one that used up its budget can be raised", task.id, task.status);
-    Err(Refused::new(RefusedCode::Conflict, message).hint(format!("`octo task {} retry` runs it again", task.id)).into())
+    Err(Refused::new(RefusedCode::Conflict, message)
+        .hint(format!("`octo task {} retry` runs it again", task.id))
+        .into())
 }
 
 pub(super) async fn remove(

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let world = world(cli.workspace);
     let code = match cli.verb {
         Some(verb) => runtime.block_on(octo::cli::run(&world, verb)),
-        None => repl::run(&runtime, world),
+        None => repl::run(&runtime, world, history()),
     };
     // Whatever still runs on a helper thread (a blocked read) must not hold the exit up.
     runtime.shutdown_background();
@@ -55,6 +55,11 @@ fn octod() -> PathBuf {
     beside.filter(|p| p.exists()).unwrap_or_else(|| PathBuf::from("octod"))
 }
 
+/// Where the REPL keeps what was typed: the user's data folder.
+fn history() -> Option<PathBuf> {
+    directories::ProjectDirs::from("", "", "octo").map(|dirs| dirs.data_dir().join("history"))
+}
+
 fn terminal() -> Terminal {
     if !std::io::stdout().is_terminal() {
         return Terminal::default();
@@ -62,7 +67,7 @@ fn terminal() -> Terminal {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
     Terminal {
         is_one: true,
-        width: terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)),
+        width: || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)),
         colour: set("NO_COLOR").is_none() && set("TERM").is_none_or(|t| t != "dumb"),
     }
 }

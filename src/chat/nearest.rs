@@ -9,7 +9,12 @@ pub fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
         return Some(candidate);
     }
     let bound = (word.chars().count() / 3).max(1);
-    candidates.iter().map(|c| (distance(&word, c), *c)).filter(|(d, _)| *d <= bound).min_by_key(|(d, _)| *d).map(|(_, c)| c)
+    candidates
+        .iter()
+        .map(|c| (distance(&word, c), *c))
+        .filter(|(d, _)| *d <= bound)
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, c)| c)
 }
 
 /// How many characters must be added, removed, changed or swapped with their neighbour.

@@ -168,6 +168,11 @@ impl Reading {
         self.options.iter().any(|o| lists(OWN_SESSION, &o.name))
     }
 
+    /// Tells whether the command line goes on with an earlier session.
+    pub(super) fn resumes(&self) -> bool {
+        ["--resume", "--continue", "--from-pr", "--teleport"].iter().any(|name| self.has(name))
+    }
+
     /// The value of the last `--output-format`, which is the one that counts.
     pub(super) fn output_format(&self) -> Option<&OsStr> {
         self.options.iter().rev().find(|o| o.name == "--output-format").and_then(|o| o.value.as_deref())

@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::single::ClaudeCommand;
 use crate::task::{RESULT_MAX, Usage};
 
 /// How much of a log's end is read, in bytes. The result event is claude's last line; 16 MiB leave room
@@ -21,8 +22,8 @@ const WINDOW: u64 = 16 * 1024 * 1024;
 /// How much of a log's beginning is read for the session id when its end names none, in bytes.
 const HEAD: u64 = 1024 * 1024;
 
-/// How many places of one log that look like an event, but are none, are tried.
-const TRIES: usize = 1000;
+/// How many bytes are parsed in vain before the rest of a log is given up: hostile output must not buy time.
+const WASTE: usize = 16 * 1024 * 1024;
 
 /// The event that claude ends with.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,16 +40,30 @@ pub struct ResultEvent {
     pub session_id: String,
     /// US dollars of the whole session so far, earlier runs that were resumed included.
     pub total_cost_usd: Option<f64>,
-    /// US dollars since the result before it (or the start of this process), where claude tells.
-    pub cost_usd: Option<f64>,
-    /// Tokens read since the result before it, cached ones included.
+    /// Tokens read for this result by the main conversation, cached ones included.
     pub input_tokens: u64,
-    /// Tokens written since the result before it.
+    /// Tokens written for this result by the main conversation.
     pub output_tokens: u64,
+    /// What all models used since the result before it, or since the start of this process; `None` where
+    /// claude does not tell (the `json` format).
+    pub since_last: Option<Spent>,
+    /// What all models used in the whole session so far, where claude tells.
+    pub session: Option<Spent>,
     /// Turns since the result before it.
     pub num_turns: u64,
     /// `completed`, `api_error`, `max_turns`, `budget_exhausted`, ...; empty in some versions.
     pub terminal_reason: String,
+}
+
+/// Tokens and money.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Spent {
+    /// Tokens read, cached ones included.
+    pub input_tokens: u64,
+    /// Tokens written.
+    pub output_tokens: u64,
+    /// US dollars; `None`: not known.
+    pub cost_usd: Option<f64>,
 }
 
 /// What a log tells about the claude that wrote it.
@@ -58,8 +73,8 @@ pub struct ClaudeOutcome {
     pub result: Option<ResultEvent>,
     /// The session of the last event that names one.
     pub session_id: Option<String>,
-    /// What this run used; all its result events together, where its input held several prompts.
-    pub usage: Usage,
+    /// The result events before it, the newest first: there are some where the input held several prompts.
+    pub earlier: Vec<ResultEvent>,
     /// The last line that is no event, such as an error message; at most 300 characters.
     pub last_words: String,
 }
@@ -101,22 +116,57 @@ fn part(file: &mut File, from: u64, len: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Tells how the task ended from its exit code (`None`: a signal ended it) and its log.
+/// Tells how the task that ran `command` ended, from its exit code (`None`: a signal ended it) and its log.
 #[must_use]
-pub fn judge(exit: Option<i32>, outcome: &ClaudeOutcome) -> Judgement {
+pub fn judge(command: &ClaudeCommand, exit: Option<i32>, outcome: &ClaudeOutcome) -> Judgement {
     let ended = exit.map_or_else(|| "ended by a signal".to_owned(), |code| format!("exit code {code}"));
     let session_id = outcome.session_id.clone().unwrap_or_default();
     let Some(event) = &outcome.result else {
         let said = if outcome.last_words.is_empty() { String::new() } else { format!(": {}", outcome.last_words) };
         let failed = Some(format!("claude gave no result ({ended}){said}"));
-        return Judgement { failed, result: String::new(), usage: outcome.usage.clone(), session_id };
+        return Judgement { failed, session_id, ..Judgement::default() };
     };
     let failed = match exit {
         _ if event.is_error => Some(format!("claude failed: {} ({ended})", reason(event))),
         Some(0) => None,
         _ => Some(format!("{ended}, although claude gave a good result")),
     };
-    Judgement { failed, result: tail(&event.result, RESULT_MAX).to_owned(), usage: outcome.usage.clone(), session_id }
+    let result = tail(&event.result, RESULT_MAX).to_owned();
+    Judgement { failed, result, usage: usage(command.resumes, event, &outcome.earlier), session_id }
+}
+
+/// What one run used, whose last result event is `last`.
+///
+/// The session's totals are this run's own only where it resumed nothing. Where it did and claude does
+/// not tell what is new, the cost is unknown, and the session's is kept beside it.
+fn usage(resumes: bool, last: &ResultEvent, earlier: &[ResultEvent]) -> Usage {
+    let all = || std::iter::once(last).chain(earlier);
+    let own: Option<Vec<Spent>> = all().map(|event| event.since_last).collect();
+    let mut usage = Usage { turns: all().map(|e| e.num_turns).fold(0, u64::saturating_add), ..Usage::default() };
+    let spent = match (own, last.session) {
+        (Some(parts), _) => sum(&parts),
+        (None, Some(session)) if !resumes => Spent { cost_usd: last.total_cost_usd, ..session },
+        _ => {
+            let parts: Vec<Spent> = all().map(ResultEvent::main_conversation).collect();
+            Spent { cost_usd: last.total_cost_usd.filter(|_| !resumes), ..sum(&parts) }
+        }
+    };
+    if let Some(total) = last.total_cost_usd.filter(|_| resumes) {
+        usage.extra.insert("session_cost_usd".to_owned(), total.into());
+    }
+    (usage.input_tokens, usage.output_tokens, usage.cost_usd) =
+        (spent.input_tokens, spent.output_tokens, spent.cost_usd);
+    usage
+}
+
+/// Adds up; the cost is known where every part's is.
+fn sum(parts: &[Spent]) -> Spent {
+    let tokens = |of: fn(&Spent) -> u64| parts.iter().map(of).fold(0, u64::saturating_add);
+    Spent {
+        input_tokens: tokens(|p| p.input_tokens),
+        output_tokens: tokens(|p| p.output_tokens),
+        cost_usd: parts.iter().map(|p| p.cost_usd).sum(),
+    }
 }
 
 /// Why claude says that it failed, on one line.
@@ -127,52 +177,57 @@ fn reason(event: &ResultEvent) -> String {
     told.map_or_else(|| "it does not say why".to_owned(), |s| one_line(s, 1000))
 }
 
-/// Everything that one stretch of a log says.
+/// Everything that one stretch of a log says, read from its end.
 fn scan(bytes: &[u8]) -> ClaudeOutcome {
     let mut outcome = ClaudeOutcome::default();
     let mut results = Vec::new();
-    let mut tries = TRIES;
-    for line in bytes.split(|b| *b == b'\n') {
-        let before = tries;
-        let found = events(line, &mut tries, &mut |event| {
-            if let Some(session) = event.session_id() {
-                outcome.session_id = Some(session.to_owned());
-            }
-            results.extend(event.result());
-        });
-        if !found && before == tries && !line.trim_ascii().is_empty() {
+    let mut budget = WASTE;
+    for line in bytes.rsplit(|b| *b == b'\n') {
+        let events = events(line, &mut budget);
+        let session = events.iter().rev().find_map(Event::session_id).map(str::to_owned);
+        outcome.session_id = outcome.session_id.or(session);
+        if outcome.last_words.is_empty() && events.is_empty() && !looks_like_json(line) {
             outcome.last_words = one_line(&String::from_utf8_lossy(&line[..line.len().min(2000)]), 300);
         }
+        results.extend(events.into_iter().rev().filter_map(Event::result));
     }
-    outcome.usage = usage(&results);
-    outcome.result = results.pop();
-    if let Some(event) = outcome.result.as_ref().filter(|e| !e.session_id.is_empty()) {
+    let mut results = results.into_iter();
+    outcome.result = results.next();
+    outcome.earlier = results.collect();
+    if let Some(event) = &outcome.result {
         outcome.session_id = Some(event.session_id.clone());
     }
     outcome
 }
 
-/// Hands over the events on one line: usually one, or an array of them, or one behind other text.
+fn looks_like_json(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    line.starts_with(b"{\"") || line.starts_with(b"[{\"")
+}
+
+/// The events on one line: usually one, or an array of them, or one behind other text.
 ///
-/// Whatever parses is passed over as a whole, so that nothing inside an event counts as one. Tells
-/// whether there were any; `tries` counts down where something only looks like one.
-fn events(line: &[u8], tries: &mut usize, take: &mut dyn FnMut(Event)) -> bool {
-    let mut found = false;
+/// Whatever parses is passed over as a whole, so that nothing inside an event counts as one. `budget`
+/// pays for what looks like an event and is none.
+fn events(line: &[u8], budget: &mut usize) -> Vec<Event> {
+    let mut events = Vec::new();
     let mut at = 0;
-    while *tries > 0 {
-        let Some(start) = find(&line[at..], b"{\"") else { break };
+    while let Some(start) = find(&line[at..], b"{\"").filter(|_| *budget > 0) {
         at += start;
         let mut stream = serde_json::Deserializer::from_slice(&line[at..]).into_iter::<Event>();
-        if let Some(Ok(event)) = stream.next() {
-            at += stream.byte_offset();
-            found |= event.kind.is_some();
-            take(event);
-        } else {
-            *tries -= 1;
-            at += 2;
+        match stream.next() {
+            Some(Ok(event)) => {
+                at += stream.byte_offset();
+                events.extend(event.kind.is_some().then_some(event));
+            }
+            Some(Err(error)) => {
+                *budget = budget.saturating_sub(error.column() + 1);
+                at += 2;
+            }
+            None => break,
         }
     }
-    found
+    events
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -194,7 +249,15 @@ struct Event {
     num_turns: Option<Value>,
     terminal_reason: Option<Value>,
     usage: Option<Value>,
+    #[serde(rename = "modelUsage")]
+    model_usage: Option<Value>,
     model_usage_since_last_result: Option<Value>,
+}
+
+impl ResultEvent {
+    fn main_conversation(&self) -> Spent {
+        Spent { input_tokens: self.input_tokens, output_tokens: self.output_tokens, cost_usd: None }
+    }
 }
 
 impl Event {
@@ -208,10 +271,6 @@ impl Event {
             return None;
         }
         let subtype = text(&self.subtype);
-        let (input_tokens, output_tokens, cost_usd) = match &self.model_usage_since_last_result {
-            Some(Value::Object(models)) => since_last(models.values()),
-            _ => (input_of(&self.usage), count(&self.usage, "output_tokens"), None),
-        };
         Some(ResultEvent {
             is_error: self.is_error.as_ref().and_then(Value::as_bool).unwrap_or(subtype != "success"),
             result: self.result.as_ref().map(plain).unwrap_or_default(),
@@ -223,9 +282,10 @@ impl Event {
                 .unwrap_or_default(),
             session_id: text(&self.session_id),
             total_cost_usd: self.total_cost_usd.as_ref().and_then(Value::as_f64),
-            cost_usd,
-            input_tokens,
-            output_tokens,
+            input_tokens: input_of(&self.usage),
+            output_tokens: count(&self.usage, "output_tokens"),
+            since_last: spent(&self.model_usage_since_last_result),
+            session: spent(&self.model_usage),
             num_turns: self.num_turns.as_ref().and_then(Value::as_u64).unwrap_or(0),
             terminal_reason: text(&self.terminal_reason),
             subtype,
@@ -233,15 +293,20 @@ impl Event {
     }
 }
 
-/// Sums the use of all models since the result before: input, output, cost.
-fn since_last<'a>(models: impl Iterator<Item = &'a Value>) -> (u64, u64, Option<f64>) {
-    models.fold((0, 0, Some(0.0)), |(input, output, cost), model| {
-        let get = |name: &str| model.get(name).and_then(Value::as_u64).unwrap_or(0);
-        let read = [get("inputTokens"), get("cacheReadInputTokens"), get("cacheCreationInputTokens")];
-        let dollars = model.get("costUSD").and_then(Value::as_f64);
-        let cost = cost.zip(dollars).map(|(sum, more)| sum + more);
-        (read.into_iter().fold(input, u64::saturating_add), output.saturating_add(get("outputTokens")), cost)
-    })
+/// Sums the use of all models in a `modelUsage` object.
+fn spent(models: &Option<Value>) -> Option<Spent> {
+    let parts: Vec<Spent> = models.as_ref()?.as_object()?.values().map(spent_by_model).collect();
+    Some(sum(&parts))
+}
+
+fn spent_by_model(model: &Value) -> Spent {
+    let get = |name: &str| model.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let read = ["inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens"];
+    Spent {
+        input_tokens: read.into_iter().map(get).fold(0, u64::saturating_add),
+        output_tokens: get("outputTokens"),
+        cost_usd: model.get("costUSD").and_then(Value::as_f64),
+    }
 }
 
 /// The tokens read, according to a result's own `usage`.
@@ -252,22 +317,6 @@ fn input_of(usage: &Option<Value>) -> u64 {
 
 fn count(usage: &Option<Value>, field: &str) -> u64 {
     usage.as_ref().and_then(|u| u.get(field)).and_then(Value::as_u64).unwrap_or(0)
-}
-
-/// Adds up what the result events of one run used.
-///
-/// Costs are added only where every event tells its own; the session's total counts else, which is too
-/// much after a resume, but never counts twice.
-fn usage(results: &[ResultEvent]) -> Usage {
-    let sum = |of: fn(&ResultEvent) -> u64| results.iter().map(of).fold(0, u64::saturating_add);
-    let own: Option<f64> = results.iter().map(|r| r.cost_usd).sum();
-    Usage {
-        input_tokens: sum(|r| r.input_tokens),
-        output_tokens: sum(|r| r.output_tokens),
-        cost_usd: results.last().and_then(|last| own.or(last.total_cost_usd)),
-        turns: sum(|r| r.num_turns),
-        ..Usage::default()
-    }
 }
 
 fn text(value: &Option<Value>) -> String {

@@ -133,7 +133,7 @@ impl Word {
     }
 
     fn push_plain(&mut self, c: char) {
-        if !self.quoted && !self.text.contains(UNKNOWN) {
+        if !self.quoted && !self.splits {
             self.plain = self.text.len() + c.len_utf8();
         }
         self.text.push(c);

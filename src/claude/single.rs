@@ -3,16 +3,18 @@
 use std::ffi::{OsStr, OsString};
 
 use super::flags;
-use super::shell::simple_command;
+use super::shell::{UNKNOWN, simple_command};
 use super::wrapper::additions;
 
 /// A command line that is one print-mode `claude` and nothing else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClaudeCommand {
     /// Whether its log holds a result event: the output format is `json` or `stream-json`.
     pub json: bool,
     /// The output format; empty for claude's default, and where only the shell can know it.
     pub format: String,
+    /// Whether it goes on with an earlier session, whose costs claude counts with its own.
+    pub resumes: bool,
 }
 
 /// Tells whether the whole command line is one print-mode `claude` whose standard output is the log.
@@ -30,7 +32,7 @@ pub fn is_single_claude(command: &str) -> Option<ClaudeCommand> {
 pub fn is_single_claude_with(command: &str, additional: &str) -> Option<ClaudeCommand> {
     let simple = simple_command(command)?;
     let (program, args) = simple.words.split_first()?;
-    if program != "claude" {
+    if program != "claude" || args.iter().any(|arg| hides_an_option(arg)) {
         return None;
     }
     let mut args: Vec<OsString> = args.iter().map(OsString::from).collect();
@@ -39,9 +41,17 @@ pub fn is_single_claude_with(command: &str, additional: &str) -> Option<ClaudeCo
     let additional = own.map_or(additional, |(_, value)| value);
     let (added, _) = additions(&args, OsStr::new(additional), "");
     args.splice(at..at, added);
-    let format = flags::read(&args).output_format().and_then(OsStr::to_str).map(str::to_owned).unwrap_or_default();
-    let format = if format.contains(super::shell::UNKNOWN) { String::new() } else { format };
-    Some(ClaudeCommand { json: matches!(format.as_str(), "json" | "stream-json"), format })
+    let reading = flags::read(&args);
+    let format = reading.output_format().and_then(OsStr::to_str).map(str::to_owned).unwrap_or_default();
+    let format = if format.contains(UNKNOWN) { String::new() } else { format };
+    let json = matches!(format.as_str(), "json" | "stream-json");
+    Some(ClaudeCommand { json, format, resumes: reading.resumes() })
+}
+
+/// Tells whether only the shell knows which option a word is.
+fn hides_an_option(word: &str) -> bool {
+    let name = word.split_once('=').map_or(word, |(name, _)| name);
+    name.starts_with('-') && name.contains(UNKNOWN)
 }
 
 #[cfg(test)]
@@ -103,6 +113,8 @@ mod tests {
             "FOO=1",
             "sh -c 'claude -p hi'",
             "claude -p 'hi",
+            "claude -p \"--$X\"",
+            "claude -p \"-$X\" --output-format json",
         ] {
             assert_eq!(is_single_claude(command), None, "{command}");
         }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Failure, World, wait};
+use crate::client::Client;
 use crate::command::{Refused, RefusedCode, StartRequest, Started, TaskRef};
 use crate::render::parse_duration;
 use crate::task::{NotifyPolicy, Task};
@@ -76,6 +77,15 @@ pub(super) async fn run(world: &World, args: BgArgs) -> Result<(), Failure> {
         return Ok(());
     }
     if args.wait { wait_for_all(world, &args, &started).await } else { Ok(()) }
+}
+
+/// Starts one shell command line in the current folder, with this environment.
+///
+/// # Errors
+/// The daemon's refusal, or that the current folder cannot be used.
+pub async fn start_one(world: &World, client: &Client, command: String) -> Result<Started, Refused> {
+    let base = request(world, &BgArgs::default())?;
+    client.start(StartRequest { command, ..base }).await
 }
 
 fn print_records(world: &World, args: &BgArgs, records: Vec<Task>) -> Result<(), Failure> {
@@ -152,7 +162,8 @@ fn value_here(world: &World, name: &str) -> Result<String, Refused> {
 fn command_line(words: &[OsString]) -> Result<String, Refused> {
     let words: Option<Vec<&str>> = words.iter().map(|w| w.to_str()).collect();
     let words = words.ok_or_else(|| {
-        usage("the command holds a word that is no UTF-8".to_owned()).hint("write the command into a script and run that")
+        usage("the command holds a word that is no UTF-8".to_owned())
+            .hint("write the command into a script and run that")
     })?;
     let line = match words.as_slice() {
         [line] => (*line).to_owned(),

@@ -28,12 +28,13 @@ pub struct LogsArgs {
 ///
 /// # Errors
 /// The daemon's refusal, or that standard output cannot be written.
-pub async fn run(world: &World, client: &Client, task: &TaskRef, args: LogsArgs) -> Result<(), Failure> {
+pub async fn print_logs(world: &World, client: &Client, task: &TaskRef, args: LogsArgs) -> Result<(), Failure> {
     let terminal = world.terminal.is_one;
     let lines = args.lines.or(terminal.then_some(TERMINAL_LINES)).filter(|n| *n > 0);
     let mut log = client.logs(task, LogQuery { from: None, lines, follow: args.follow }).await?;
     let mut cleaner = terminal.then(Sanitizer::default);
     let mut told = false;
+    let mut line_open = false;
     while let Some(event) = log.next().await? {
         let LogEvent::Bytes(bytes) = event else { continue };
         let Some(cleaner) = &mut cleaner else {
@@ -47,11 +48,15 @@ pub async fn run(world: &World, client: &Client, task: &TaskRef, args: LogsArgs)
         told = true;
         let mut clean = String::with_capacity(bytes.len());
         cleaner.push(&bytes, &mut clean);
+        line_open = if clean.is_empty() { line_open } else { !clean.ends_with('\n') };
         world.print(clean)?;
     }
     let mut rest = String::new();
     if let Some(mut cleaner) = cleaner {
         cleaner.finish(&mut rest);
+        if line_open || !rest.is_empty() {
+            rest.push('\n');
+        }
     }
     world.print(rest)
 }

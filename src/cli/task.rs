@@ -2,11 +2,12 @@
 
 use clap::{Args, Subcommand};
 
-use super::logs::LogsArgs;
-use super::{Failure, World, logs, wait};
+use super::logs::{LogsArgs, print_logs};
+use super::{Failure, World, wait};
 use crate::client::{Client, LogEvent, LogQuery};
 use crate::command::{Refused, TaskRef};
 use crate::render::{self, Tail, parse_duration};
+use crate::task::Task;
 
 /// Lines of output that the details show.
 const TAIL_LINES: usize = 12;
@@ -50,31 +51,34 @@ pub(super) async fn run(world: &World, args: TaskArgs) -> Result<(), Failure> {
     let client = world.client()?;
     let task = TaskRef(args.id);
     match args.act {
-        None => show(world, &client, &task, args.json).await,
+        None if args.json => world.print_json(&client.get(&task).await?),
+        None => show(world, &client, &task, |task| format!("octo task {} logs", task.id)).await,
         Some(Act::Cancel) => Ok(client.stop(&task).await?),
         Some(Act::Retry) => Ok(client.retry(&task).await?),
         Some(Act::Rm) => Ok(client.remove(&task).await?),
-        Some(Act::Logs(args)) => logs::run(world, &client, &task, args).await,
+        Some(Act::Logs(args)) => print_logs(world, &client, &task, args).await,
         Some(Act::Wait { timeout }) => wait::run(world, &task, timeout).await,
     }
 }
 
-async fn show(world: &World, client: &Client, task: &TaskRef, json: bool) -> Result<(), Failure> {
+/// Shows a task and the end of its output; `logs` is what shows all of it.
+///
+/// # Errors
+/// The daemon's refusal, or that standard output cannot be written.
+pub async fn show(
+    world: &World,
+    client: &Client,
+    task: &TaskRef,
+    logs: impl Fn(&Task) -> String,
+) -> Result<(), Failure> {
     let record = client.get(task).await?;
-    if json {
-        return world.print_json(&record);
-    }
     let tail = tail(client, &TaskRef(record.id.to_string())).await?;
     let tz = jiff::tz::TimeZone::system();
-    let logs = format!("octo task {} logs", record.id);
-    world.print(render::details(&record, Some(&tail), &logs, &world.view(), &tz))
+    world.print(render::details(&record, Some(&tail), &logs(&record), &world.view(), &tz))
 }
 
 /// The end of a task's output.
-///
-/// # Errors
-/// The daemon's refusal, or `Unavailable`.
-pub async fn tail(client: &Client, task: &TaskRef) -> Result<Tail, Refused> {
+async fn tail(client: &Client, task: &TaskRef) -> Result<Tail, Refused> {
     let mut log = client.logs(task, LogQuery { from: Some(-TAIL_BYTES), ..LogQuery::default() }).await?;
     let mut bytes = Vec::new();
     while let Some(event) = log.next().await? {

@@ -20,7 +20,10 @@ fn the_grammar_is_consistent() {
 #[test]
 fn options_end_at_the_first_word_of_the_command() {
     let command = |words: &[&str]| bg(words).split("command: ").nth(1).unwrap_or("").to_owned();
-    assert_eq!(command(&["--name", "n", "make", "--name", "x", "-j4", "--", "--help"]), r#"["make", "--name", "x", "-j4", "--", "--help"] }"#);
+    assert_eq!(
+        command(&["--name", "n", "make", "--name", "x", "-j4", "--", "--help"]),
+        r#"["make", "--name", "x", "-j4", "--", "--help"] }"#
+    );
     assert_eq!(command(&["--", "--odd", "--json"]), r#"["--odd", "--json"] }"#);
     assert_eq!(command(&["ls", "--workspace", "x"]), r#"["ls", "--workspace", "x"] }"#);
     assert!(bg(&["--json", "true"]).contains("json: true"));

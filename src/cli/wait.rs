@@ -33,7 +33,7 @@ pub(super) fn verdict(world: &World, task: &Task) -> Result<(), Failure> {
     let why = why(task);
     let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
     let after = took(task, world.view().now).map(|ms| format!(" after {}", duration(ms))).unwrap_or_default();
-    world.warn(&format!("error: task {} is {}{why}{after}\n", name_of(task), task.status));
+    world.warn(&format!("error: task {}: {}{why}{after}\n", name_of(task), task.status));
     world.warn(&format!("hint: `octo task {}` shows it, `octo task {} logs` its output\n", task.id, task.id));
     Err(Failure::Quiet(FAILED))
 }

@@ -14,14 +14,30 @@ use crate::render::View;
 use crate::workspace::Workspace;
 
 /// What is known of the terminal behind standard output.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Terminal {
     /// Standard output is one.
     pub is_one: bool,
-    /// Its columns.
-    pub width: Option<usize>,
+    /// Its columns at this moment; `None` when nothing is to be cut.
+    pub width: fn() -> Option<usize>,
     /// Colours are wanted on it.
     pub colour: bool,
+}
+
+impl Default for Terminal {
+    /// No terminal.
+    fn default() -> Self {
+        Terminal { is_one: false, width: || None, colour: false }
+    }
+}
+
+impl Terminal {
+    /// How things are shown here and now.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let now = jiff::Timestamp::now().as_millisecond();
+        View { width: (self.width)(), colour: self.colour, now }
+    }
 }
 
 /// The process's surroundings.
@@ -112,8 +128,7 @@ impl World {
     /// How things are shown here and now.
     #[must_use]
     pub fn view(&self) -> View {
-        let now = jiff::Timestamp::now().as_millisecond();
-        View { width: self.terminal.width, colour: self.terminal.colour, now }
+        self.terminal.view()
     }
 
     /// Writes to standard output, at once.

@@ -31,7 +31,8 @@ pub(super) fn below_shim_of(octo: &Path) -> bool {
 
 fn is_shim_of(pid: u32, octo: &Path) -> bool {
     let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    comm.starts_with(b"octo-shim") && shim_arguments_name(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default(), octo)
+    comm.starts_with(b"octo-shim")
+        && shim_arguments_name(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default(), octo)
 }
 
 /// A shim is called with its run folder.

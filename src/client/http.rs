@@ -36,7 +36,8 @@ impl Trouble {
         match self {
             Trouble::Refused(refused) | Trouble::Start(refused) => refused,
             Trouble::Absent(e) if is_absent(&e) => {
-                unavailable(format!("no daemon runs for {}", workspace.root.display())).hint("`octo daemon --detach` starts one")
+                unavailable(format!("no daemon runs for {}", workspace.root.display()))
+                    .hint("`octo daemon --detach` starts one")
             }
             Trouble::Absent(e) => {
                 unavailable(format!("the daemon of {} cannot be reached: {e}", workspace.root.display()))

@@ -103,7 +103,8 @@ async fn a_start_that_was_cut_off_is_repeated_under_the_same_key() {
         axum::serve(listener, app).await.unwrap();
     });
     let env: crate::command::Env = [("A".to_owned(), EnvValue::Text("b".to_owned()))].into();
-    let started = world.client().start(StartRequest { command: "true".into(), env: Some(env), ..Default::default() }).await;
+    let started =
+        world.client().start(StartRequest { command: "true".into(), env: Some(env), ..Default::default() }).await;
     assert_eq!(started.unwrap().task.number, 1);
     server.abort();
 }
@@ -123,10 +124,13 @@ async fn what_may_not_be_repeated_says_that_it_cannot_know() {
 async fn refusals_arrive_as_they_were_meant() {
     let world = World::new();
     let app = Router::new()
-        .route("/background-agents/{id}", get(|Segment(id): Segment<String>| async move {
-            assert_eq!(id, "a/b?c");
-            error(StatusCode::CONFLICT, "ambiguous")
-        }))
+        .route(
+            "/background-agents/{id}",
+            get(|Segment(id): Segment<String>| async move {
+                assert_eq!(id, "a/b?c");
+                error(StatusCode::CONFLICT, "ambiguous")
+            }),
+        )
         .route("/background-agents/{id}/stop", post(|| async { error(StatusCode::CONFLICT, "conflict") }));
     world.serve(app);
     let ambiguous = world.client().get(&name("a/b?c")).await.unwrap_err();
@@ -194,7 +198,8 @@ async fn a_followed_log_loses_and_repeats_nothing_over_restarts() {
             "/background-agents/{id}/logs",
             get(move |RawQuery(query): RawQuery| async move {
                 let query = query.unwrap_or_default();
-                let from = query.split(['&', '?']).find_map(|p| p.strip_prefix("from=")).map_or(4, |n| n.parse().unwrap());
+                let from =
+                    query.split(['&', '?']).find_map(|p| p.strip_prefix("from=")).map_or(4, |n| n.parse().unwrap());
                 requests.lock().unwrap().push(query);
                 let event = |from: usize, to: usize| {
                     let data = json!({"from": from, "bytes": base64::encode(&LOG[from..to])});
@@ -254,10 +259,10 @@ async fn a_plain_log_that_was_cut_goes_on_where_it_was() {
         seen.extend_from_slice(&bytes);
     }
     assert_eq!(seen, b"1234567890");
-    assert_eq!(server.await.unwrap(), [
-        "GET /background-agents/1/logs?from=-10 HTTP/1.1",
-        "GET /background-agents/1/logs?from=12 HTTP/1.1",
-    ]);
+    assert_eq!(
+        server.await.unwrap(),
+        ["GET /background-agents/1/logs?from=-10 HTTP/1.1", "GET /background-agents/1/logs?from=12 HTTP/1.1",]
+    );
 }
 
 #[tokio::test]
@@ -284,7 +289,8 @@ async fn a_wait_tells_each_question_once_and_goes_on_over_restarts() {
     };
     world.serve(app());
     let mut asked = Vec::new();
-    let waited = world.client().wait(&name("9"), None, |task, q| asked.push((task.number, q.id.clone()))).await.unwrap();
+    let waited =
+        world.client().wait(&name("9"), None, |task, q| asked.push((task.number, q.id.clone()))).await.unwrap();
     let Waited::Ended(ended) = waited else { panic!("{waited:?}") };
     assert_eq!(ended.status, Status::Completed);
     assert_eq!(asked, [(9, "q1".to_owned())]);
@@ -306,10 +312,13 @@ async fn the_notice_reader_learns_how_the_daemon_went() {
     let dead = tokio::spawn(async move { die_on_request(&listener).await });
     assert!(matches!(world.client().await_notices(3, wait).await, Err(Trouble::CutOff)));
     dead.await.unwrap();
-    let app = Router::new().route("/notices", get(|request: Request| async move {
-        assert_eq!(request.uri().query(), Some("after=3&wait=1"));
-        error(StatusCode::SERVICE_UNAVAILABLE, "unavailable")
-    }));
+    let app = Router::new().route(
+        "/notices",
+        get(|request: Request| async move {
+            assert_eq!(request.uri().query(), Some("after=3&wait=1"));
+            error(StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+        }),
+    );
     world.serve(app);
     let stopped = world.client().await_notices(3, wait).await;
     assert!(matches!(stopped, Err(Trouble::Refused(r)) if r.code == RefusedCode::Unavailable));

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use super::{Executor, LaunchError, Look, Report};
 use crate::claude;
 use crate::command::EnvValue;
-use crate::run::{self, Claim, ExitFact, Facts, Folded, LaunchSpec, LockFact, RunDir};
+use crate::run::{self, Claim, Exit, ExitFact, Facts, Folded, LaunchSpec, LockFact, RunDir};
 use crate::store::Store;
 use crate::supervisor::Pokes;
 use crate::supervisor::core::Input;
@@ -97,7 +97,44 @@ impl ProcessExecutor {
         if !over || !facts.folder {
             return Report::default();
         }
-        read_report(task, &self.dir(task.id, task.run).log_path(), &facts.exit)
+        let log = self.dir(task.id, task.run).log_path();
+        match &facts.exit {
+            ExitFact::Ended(exit) if exit.error.is_none() && exit.reason.is_none() => {
+                self.claude_report(task, exit, &log).unwrap_or_else(|| plain_report(task, &log))
+            }
+            _ => plain_report(task, &log),
+        }
+    }
+
+    /// What claude itself said, when the whole command is one claude whose JSON is the log.
+    fn claude_report(&self, task: &Task, exit: &Exit, log: &Path) -> Option<Report> {
+        // Most commands have no claude in them: nothing more is read for those.
+        if !task.command.contains("claude") {
+            return None;
+        }
+        let command = claude::is_single_claude_with(&task.command, &self.claude_args(task)).filter(|c| c.json)?;
+        match claude::read_result(log) {
+            Ok(found) => {
+                let judged = claude::judge(&command, exit.code, &found);
+                Some(Report {
+                    result: clip(judged.result),
+                    failed: judged.failed,
+                    usage: Some(judged.usage),
+                    session_id: judged.session_id,
+                })
+            }
+            Err(error) => {
+                tracing::warn!(id = %task.id, %error, "could not read what claude reported");
+                None
+            }
+        }
+    }
+
+    /// The words that the wrapper added in this task.
+    fn claude_args(&self, task: &Task) -> String {
+        let env = self.environment(task).unwrap_or_default();
+        let found = env.into_iter().find(|(name, _)| name == "ADDITIONAL_CLAUDE_ARGS");
+        found.map(|(_, value)| value.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
     fn signal(&self, id: TaskId, run: u32, claim: &Claim, signal: Signal) {
@@ -208,7 +245,8 @@ impl Executor for ProcessExecutor {
 /// Runs a job on a thread of its own; gives it back when there is none to be had.
 fn spawn<F: FnOnce() + Send + 'static>(name: &str, job: F) -> Result<(), (io::Error, Box<dyn FnOnce() + Send>)> {
     let slot = Arc::new(std::sync::Mutex::new(Some(job)));
-    let take = |slot: &std::sync::Mutex<Option<F>>| slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    let take =
+        |slot: &std::sync::Mutex<Option<F>>| slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     let inner = Arc::clone(&slot);
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         if let Some(job) = take(&inner) {
@@ -251,30 +289,21 @@ fn launch_error(error: &io::Error) -> LaunchError {
     use nix::libc;
     let passing = matches!(
         error.raw_os_error(),
-        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::EDQUOT | libc::EIO | libc::EINTR)
+        Some(
+            libc::EAGAIN
+                | libc::ENOMEM
+                | libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOSPC
+                | libc::EDQUOT
+                | libc::EIO
+                | libc::EINTR
+        )
     );
     LaunchError { why: error.to_string(), passing }
 }
 
-fn read_report(task: &Task, log: &Path, exit: &ExitFact) -> Report {
-    let single = claude::is_single_claude(&task.command).filter(|c| c.json);
-    if let (Some(_), ExitFact::Ended(exit)) = (single, exit)
-        && exit.error.is_none()
-        && exit.reason.is_none()
-    {
-        match claude::read_result(log) {
-            Ok(found) => {
-                let judged = claude::judge(exit.code, &found);
-                return Report {
-                    result: clip(judged.result),
-                    failed: judged.failed,
-                    usage: Some(judged.usage),
-                    session_id: judged.session_id,
-                };
-            }
-            Err(error) => tracing::warn!(id = %task.id, %error, "could not read what claude reported"),
-        }
-    }
+fn plain_report(task: &Task, log: &Path) -> Report {
     let bytes = tail(log, RESULT_MAX).unwrap_or_else(|error| {
         if error.kind() != io::ErrorKind::NotFound {
             tracing::warn!(id = %task.id, %error, "could not read the end of the output");

@@ -136,7 +136,8 @@ impl Card<'_> {
         }
         let usage = &task.usage;
         if usage.input_tokens + usage.output_tokens + usage.turns > 0 || usage.cost_usd.is_some() {
-            let mut parts = vec![format!("{} tokens in, {} out", thousands(usage.input_tokens), thousands(usage.output_tokens))];
+            let mut parts =
+                vec![format!("{} tokens in, {} out", thousands(usage.input_tokens), thousands(usage.output_tokens))];
             if usage.turns > 0 {
                 parts.push(count(usize::try_from(usage.turns).unwrap_or(usize::MAX), "turn"));
             }
@@ -264,7 +265,8 @@ mod tests {
         evil.clone_into(&mut task.questions[0].text);
         evil.clone_into(&mut task.questions[0].id);
         task.questions[0].choices.push(evil.to_owned());
-        task.stop = Some(Stop { by: evil.into(), at: Stamp::default(), reason: evil.into(), extra: serde_json::Map::new() });
+        task.stop =
+            Some(Stop { by: evil.into(), at: Stamp::default(), reason: evil.into(), extra: serde_json::Map::new() });
         let shown = show(&task, Some(&Tail { bytes: evil.into(), from: 0, lines: 9 }));
         assert_eq!(sanitize::text(&shown), shown);
         assert!(!shown.contains("pwned") && shown.contains("xy"));

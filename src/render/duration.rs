@@ -61,7 +61,9 @@ mod tests {
         for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("2h", 7200), ("1d", 86400), ("0", 0)] {
             assert_eq!(parse_duration(text), Ok(seconds), "{text}");
         }
-        for bad in ["", "s", "-1", "+1", "1.5h", "1w", "1 m", "10M", "99999999999999999999", "99999999999d", "é", "1h30m"] {
+        for bad in
+            ["", "s", "-1", "+1", "1.5h", "1w", "1 m", "10M", "99999999999999999999", "99999999999d", "é", "1h30m"]
+        {
             assert_eq!(parse_duration(bad), Err(BadDuration(bad.to_owned())));
         }
     }
@@ -70,6 +72,9 @@ mod tests {
     fn durations_and_ages_are_short() {
         let shown = [-5, 0, 420, 9_999, 10_000, 123_000, 3_900_000, 273_600_000].map(duration);
         assert_eq!(shown, ["0.0s", "0.0s", "0.4s", "9.9s", "10s", "2m 3s", "1h 5m", "3d 4h"]);
-        assert_eq!([-9, 6_000, 61_000, 7_200_000, 200_000_000].map(ago), ["now", "6s ago", "1m ago", "2h ago", "2d ago"]);
+        assert_eq!(
+            [-9, 6_000, 61_000, 7_200_000, 200_000_000].map(ago),
+            ["now", "6s ago", "1m ago", "2h ago", "2d ago"]
+        );
     }
 }

@@ -4,8 +4,8 @@ use super::{Paint, View, count, duration, fit, name_of, sanitize, status_paint, 
 use crate::command::NoticeItem;
 use crate::task::{NoticeKind, Status, Task};
 
-/// The most notices that are shown after an absence; then comes a count.
-const AWAY_MAX: usize = 10;
+/// The most notices that a digest shows; then comes a count.
+const DIGEST_MAX: usize = 10;
 
 /// One notice: a line that names the task and what became of it, and where it helps a second with the
 /// question or the last line of output. Lines are ended.
@@ -89,16 +89,16 @@ fn last_line(result: &str) -> String {
     sanitize::text(result).lines().rev().find(|l| !l.trim().is_empty()).map(sanitize::line).unwrap_or_default()
 }
 
-/// What happened while the reader was away: the newest notices, a line each, and how many more there
-/// were; empty when nothing happened. `more` is how many notices were left out before `items`.
+/// What happened lately: the newest notices, a line each, and how many more there were; empty when
+/// nothing happened. `more` is how many notices were left out before `items`.
 #[must_use]
-pub fn away(items: &[NoticeItem], more: usize, view: &View) -> String {
+pub fn digest(heading: &str, items: &[NoticeItem], more: usize, view: &View) -> String {
     if items.is_empty() {
         return String::new();
     }
-    let newest = &items[items.len().saturating_sub(AWAY_MAX)..];
+    let newest = &items[items.len().saturating_sub(DIGEST_MAX)..];
     let left = more + items.len() - newest.len();
-    let mut out = format!("{}\n", view.paint(Paint::Bold, "While you were away:"));
+    let mut out = format!("{}\n", view.paint(Paint::Bold, heading));
     if left > 0 {
         let line = format!("  … {} before these: /tasks lists them", count(left, "notice"));
         out.push_str(&format!("{}\n", view.paint(Paint::Dim, &line)));
@@ -147,11 +147,11 @@ mod tests {
     #[test]
     fn an_absence_is_told_in_ten_lines_and_a_count() {
         let items: Vec<_> = (1..=25).map(|n| item(n, Status::Completed)).collect();
-        let told = away(&items, 100, &View::plain(NOW));
+        let told = digest("Lately:", &items, 100, &View::plain(NOW));
         assert_eq!(told.lines().count(), 12, "{told}");
         assert!(told.contains("115 notices before these"));
         assert!(told.lines().last().unwrap().contains("#25 "));
-        assert_eq!(away(&[], 0, &View::plain(NOW)), "");
-        assert!(!away(&items[..3], 0, &View::plain(NOW)).contains('…'));
+        assert_eq!(digest("x", &[], 0, &View::plain(NOW)), "");
+        assert!(!digest("x", &items[..3], 0, &View::plain(NOW)).contains('…'));
     }
 }

@@ -74,8 +74,11 @@ mod tests {
 
     #[test]
     fn status_shows_where_each_setting_came_from() {
-        let setting =
-            |name: &str, value: &str, source: &str| SettingInfo { name: name.into(), value: value.into(), source: source.into() };
+        let setting = |name: &str, value: &str, source: &str| SettingInfo {
+            name: name.into(),
+            value: value.into(),
+            source: source.into(),
+        };
         let status = StatusReport {
             pid: 4711,
             version: "0.1.0".into(),

@@ -200,16 +200,16 @@ pub fn bytes(bytes: &[u8]) -> String {
     out
 }
 
-/// A text for one line: cleaned, every run of white space one space.
+/// A text for one line: cleaned, its lines joined by spaces.
 #[must_use]
 pub fn line(text: &str) -> String {
     let clean = bytes(text.as_bytes());
     let mut out = String::with_capacity(clean.len());
-    for word in clean.split_whitespace() {
+    for piece in clean.split(['\n', '\t']).map(str::trim).filter(|piece| !piece.is_empty()) {
         if !out.is_empty() {
             out.push(' ');
         }
-        out.push_str(word);
+        out.push_str(piece);
     }
     out
 }
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn one_line_is_one_line() {
-        assert_eq!(line("  make\n\tall\x1b[2J \r\n "), "make all");
+        assert_eq!(line("  make\n\tall\x1b[2J 'a  b' \r\n "), "make all 'a  b'");
     }
 
     /// Bytes that are rich in what matters.

@@ -107,11 +107,13 @@ impl<'a> Row<'a> {
     }
 
     fn write(&self, w: &Widths, view: &View, out: &mut String) {
-        let head = format!("{} {:<number$} {}  ", self.task.status.icon(), self.number, self.task.id, number = w.number);
+        let head =
+            format!("{} {:<number$} {}  ", self.task.status.icon(), self.number, self.task.id, number = w.number);
         let status = format!("{:<width$}", self.status, width = w.status);
         let times = format!("  {:>took$}  {:>when$}  ", self.took, self.when, took = w.took, when = w.when);
         let used = head.width() + status.width() + times.width();
-        let title = view.width.map_or_else(|| self.title.clone(), |all| fit(&self.title, all.saturating_sub(used).max(8)));
+        let title =
+            view.width.map_or_else(|| self.title.clone(), |all| fit(&self.title, all.saturating_sub(used).max(8)));
         let mut line = String::new();
         line.push_str(&head);
         line.push_str(&view.paint(status_paint(self.task.status), &status));

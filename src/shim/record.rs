@@ -23,7 +23,7 @@ pub(super) struct Folder {
     temp_claim: String,
     temp_exit: String,
     reserved: File,
-    /// Whether the reserved file is still the one to rename.
+    /// Whether the reserved file still has its temporary name.
     fresh: bool,
 }
 
@@ -90,15 +90,16 @@ impl Folder {
 
     fn try_record(&mut self, text: &[u8], poke: &mut impl FnMut()) -> io::Result<()> {
         if !self.fresh {
-            // What was renamed or synced in vain before is not trusted: a failed sync may have dropped it.
+            // Renamed, but a sync failed, which may have dropped what was written: only a new file is trusted.
             self.reserved = create(&self.dir, &self.temp_exit)?;
+            self.fresh = true;
         }
-        self.fresh = false;
         rustix::io::pwrite(&self.reserved, text, 0)
             .map_err(io::Error::from)
             .and_then(|n| if n == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) })?;
         ftruncate(&self.reserved, text.len() as u64)?;
         renameat(&self.dir, &self.temp_exit, &self.dir, EXIT)?;
+        self.fresh = false;
         poke();
         fsync(&self.reserved)?;
         fsync(&self.dir)?;

@@ -57,23 +57,40 @@ pub(super) fn end_all(child: &Child, grace: Duration) {
 /// Sends `signals` to the command's group and to every descendant outside of it; reaps orphans that are
 /// dead. Returns how many descendants lived when it looked.
 fn signal_all(command: Pid, signals: &[Signal]) -> usize {
+    reap_orphans(command);
+    let me = std::process::id() as i32;
+    // The whole tree is known before the first signal: afterwards its branches move to the shim.
+    let tree = descendants(me);
     for signal in signals {
         // The command is not reaped yet, so the group's number is its own.
         let _ = kill_process_group(command, *signal);
     }
-    reap_orphans(command);
-    let me = std::process::id() as i32;
-    let mut alive = 0;
-    let mut found: Vec<(i32, i32)> = children(me).into_iter().map(|pid| (me, pid)).collect();
-    while let Some((parent, pid)) = found.pop() {
-        let Some(stat) = descendant(pid, parent, me).filter(|s| !s.is_dead()) else { continue };
-        found.extend(children(pid).into_iter().map(|grandchild| (pid, grandchild)));
-        // A member of the group had its signals already: a second TERM means "at once" to some programs.
-        if stat.group == command.as_raw_pid() || signal_one(pid, parent, me, signals) {
-            alive += 1;
+    // A member of the group has its signals now: a second TERM means "at once" to some programs.
+    let lives = |found: &&Found| found.group == command.as_raw_pid() || signal_one(found, me, signals);
+    tree.iter().filter(lives).count()
+}
+
+/// A descendant, as it was found.
+struct Found {
+    pid: i32,
+    parent: i32,
+    group: i32,
+}
+
+/// All living descendants of `me`, however deep.
+fn descendants(me: i32) -> Vec<Found> {
+    let mut tree = Vec::new();
+    let mut queue: Vec<(i32, i32)> = children(me).into_iter().map(|pid| (me, pid)).collect();
+    while let Some((parent, pid)) = queue.pop() {
+        let grandchildren = children(pid);
+        // Looked at after its children were read: were the number used again, they would be foreign.
+        let Some(stat) = descendant(pid, parent, me) else { continue };
+        queue.extend(grandchildren.into_iter().map(|grandchild| (pid, grandchild)));
+        if !stat.is_dead() {
+            tree.push(Found { pid, parent, group: stat.group });
         }
     }
-    alive
+    tree
 }
 
 /// Looks at a process that was found as a child of `parent`. If that one died meanwhile, the orphan has
@@ -84,13 +101,13 @@ fn descendant(pid: i32, parent: i32, me: i32) -> Option<Stat> {
 
 /// Signals one descendant if it is still the one that was found. `false`: it is gone, or runs as
 /// another user (after `sudo`, say) and is out of reach; waiting for such a one would never end.
-fn signal_one(pid: i32, parent: i32, me: i32, signals: &[Signal]) -> bool {
-    let Some(raw) = Pid::from_raw(pid) else { return false };
+fn signal_one(found: &Found, me: i32, signals: &[Signal]) -> bool {
+    let Some(raw) = Pid::from_raw(found.pid) else { return false };
     let handle = match pidfd_open(raw, PidfdFlags::empty()) {
         Ok(handle) => handle,
         // No descriptor to spare: it lives, and the next look tries again.
         Err(e) => return e != Errno::SRCH,
     };
-    let is_same = descendant(pid, parent, me).is_some();
+    let is_same = descendant(found.pid, found.parent, me).is_some();
     is_same && signals.iter().all(|signal| pidfd_send_signal(&handle, *signal).is_ok())
 }

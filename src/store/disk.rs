@@ -97,6 +97,29 @@ pub(super) fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// A file for the standard library's readers and writers, which repeat an interrupted call for ever.
+#[derive(Debug)]
+pub(super) struct Stream(pub(super) OwnedFd);
+
+impl std::io::Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        retry(|| rustix::io::read(&self.0, &mut *buffer)).map_err(for_good)
+    }
+}
+
+impl std::io::Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        retry(|| rustix::io::write(&self.0, bytes)).map_err(for_good)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn for_good(errno: Errno) -> std::io::Error {
+    if errno == Errno::INTR { std::io::Error::other("interrupted again and again") } else { errno.into() }
+}
+
 /// Syncs a file or folder.
 pub(super) fn sync(fd: impl AsFd) -> Result<()> {
     retry(|| rustix::fs::fsync(&fd))
@@ -214,5 +237,6 @@ mod tests {
             Err(Errno::INTR)
         });
         assert_eq!((result, calls), (Err(Errno::INTR), INTERRUPTS + 1));
+        assert_ne!(for_good(Errno::INTR).kind(), std::io::ErrorKind::Interrupted);
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Mutex;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::disk;
@@ -52,6 +52,30 @@ impl Store {
             index: Mutex::new(index),
             marks: Mutex::new(Marks::default()),
         })
+    }
+}
+
+impl Store {
+    /// Tells whether `.octo` still lies where it was opened.
+    ///
+    /// # Errors
+    /// When it was deleted, moved or replaced while the daemon runs. Running tasks go on; nothing is made anew.
+    pub fn in_place(&self) -> Result<(), StoreError> {
+        let ours = rustix::fs::fstat(&self.tasks);
+        let named = rustix::fs::statat(rustix::fs::CWD, self.path.join("tasks"), AtFlags::SYMLINK_NOFOLLOW);
+        let at = self.path.display();
+        match (ours, named) {
+            (Ok(ours), Ok(named)) if (ours.st_dev, ours.st_ino) == (named.st_dev, named.st_ino) => Ok(()),
+            (Ok(ours), _) if ours.st_nlink == 0 => Err(StoreError::new(
+                format!("the folder {at}/tasks was deleted while the daemon runs"),
+                "running tasks go on, but nothing can be saved; put the folder back from a backup and start again",
+            )),
+            (_, Err(e)) if e != Errno::NOENT => Err(StoreError::io(e, format!("looking at {at}/tasks"))),
+            _ => Err(StoreError::new(
+                format!("the folder {at} was moved or replaced while the daemon runs"),
+                "move it back, or stop the daemon and start it in the new place",
+            )),
+        }
     }
 }
 

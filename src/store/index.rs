@@ -9,7 +9,6 @@
 //! line would be believed.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -18,7 +17,7 @@ use rustix::io::{Errno, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Summary;
-use super::disk::{self, Temp};
+use super::disk::{self, Stream, Temp};
 use crate::task::TaskId;
 
 const NAME: &str = "index.jsonl";
@@ -68,7 +67,7 @@ pub(super) fn read(octo: impl AsFd, marker: &str, mut each: impl FnMut(Line)) ->
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return None;
     }
-    let mut lines = Lines { reader: BufReader::with_capacity(1 << 16, File::from(file)), line: Vec::new() };
+    let mut lines = Lines { reader: BufReader::with_capacity(1 << 16, Stream(file)), line: Vec::new() };
     let header: Header = serde_json::from_slice(lines.next()?.ok()?).ok()?;
     if header.octo_index != VERSION || header.tasks != marker {
         return None;
@@ -113,7 +112,7 @@ impl<R: BufRead> Lines<R> {
 pub(super) struct Index {
     octo: OwnedFd,
     /// `None` until it was loaded, and after it failed: then nothing is written before the next start.
-    file: Option<File>,
+    file: Option<Stream>,
     /// The tasks that have a line.
     lines: HashSet<TaskId>,
     /// A line was cut short: the next one begins with a line end.
@@ -131,7 +130,7 @@ impl Index {
     pub(super) fn resume<'a>(&mut self, lines: HashSet<TaskId>, fresh: impl Iterator<Item = &'a Summary>) {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = disk::retry(|| rustix::fs::openat(&self.octo, NAME, flags, Mode::empty()));
-        self.file = file.ok().map(File::from);
+        self.file = file.ok().map(Stream);
         self.lines = lines;
         // Whether the last line is whole is not known; an empty one does no harm.
         self.torn = true;
@@ -152,9 +151,9 @@ impl Index {
         }
     }
 
-    fn written(&self, marker: &str, summaries: &[Summary]) -> std::io::Result<File> {
+    fn written(&self, marker: &str, summaries: &[Summary]) -> std::io::Result<Stream> {
         let (temp, fd) = Temp::create(self.octo.as_fd(), "index", OFlags::APPEND)?;
-        let mut out = BufWriter::with_capacity(1 << 16, File::from(fd));
+        let mut out = BufWriter::with_capacity(1 << 16, Stream(fd));
         serde_json::to_writer(&mut out, &Header { octo_index: VERSION, tasks: marker.to_owned() })?;
         out.write_all(b"\n")?;
         for summary in summaries {
@@ -207,7 +206,7 @@ impl Index {
         self.torn = true;
         file.write_all(text.as_bytes()).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
         self.torn = false;
-        disk::retry(|| rustix::fs::fdatasync(&*file))?;
+        disk::retry(|| rustix::fs::fdatasync(&file.0))?;
         if !self.named {
             disk::sync(&self.octo)?;
             self.named = true;

@@ -99,15 +99,21 @@ impl Store {
     /// Only when nothing can be known: `tasks/` cannot be synced or listed, or the process is out of
     /// descriptors or memory. No content of any file is an error.
     pub fn load(&self) -> Result<Loaded, StoreError> {
-        let still = locked(&self.moving);
-        let mut out = Loaded::default();
-        for (dir, name) in [(&self.tasks, "tasks"), (&self.envs, "env")] {
-            disk::sync(dir).map_err(|e| StoreError::io(e, format!("syncing the folder {name}/")))?;
+        let (out, healthy) = self.load_all()?;
+        *locked(&self.marks) = out.marks;
+        if out.marks != healthy {
+            // The next start may not see these files any more. If this fails, the numbers are still right now.
+            let _ = self.save(&[Write::Marks(out.marks)]);
         }
-        let mut listing = Listing::take(&self.tasks)
-            .map_err(|e| StoreError::io(e, format!("listing the folder {}", self.path.join("tasks").display())))?;
+        Ok(out)
+    }
+
+    /// What is there, and the marks that will still be seen at the next start.
+    fn load_all(&self) -> Result<(Loaded, Marks), StoreError> {
+        let _still = locked(&self.moving);
+        let mut out = Loaded::default();
+        let mut listing = self.synced_listing()?;
         self.sweep(&listing.temps);
-        *locked(&self.durable_envs) = self.env_digests().into_iter().collect();
         let kept_marks = self.load_marks(&mut out.problems);
         let mut upkeep = self.load_index(&mut listing, &mut out.ended);
         for name in &listing.odd {
@@ -124,13 +130,17 @@ impl Store {
         let seen = out.live.iter().map(Summary::of).map(|s| marks_of(&s)).chain(out.ended.iter().map(marks_of));
         let healthy = seen.fold(kept_marks, Marks::max);
         out.marks = believable(&upkeep.doubtful, healthy);
-        drop(still);
-        *locked(&self.marks) = out.marks;
-        if out.marks != healthy {
-            // The next start may not see these files any more. If this fails, the numbers are still right now.
-            let _ = self.save(&[Write::Marks(out.marks)]);
+        Ok((out, healthy))
+    }
+
+    /// Lists `tasks/` after a sync of it, and of the environments that its records name.
+    fn synced_listing(&self) -> Result<Listing, StoreError> {
+        for (dir, name) in [(&self.envs, "env"), (&self.tasks, "tasks")] {
+            let path = self.path.join(name);
+            disk::sync(dir).map_err(|e| StoreError::io(e, format!("syncing the folder {}", path.display())))?;
         }
-        Ok(out)
+        Listing::take(&self.tasks)
+            .map_err(|e| StoreError::io(e, format!("listing the folder {}", self.path.join("tasks").display())))
     }
 
     fn sweep(&self, temps: &[CString]) {
@@ -175,7 +185,7 @@ impl Store {
 
     /// Reads the index into `ended`; records whose line holds are marked as trusted.
     fn load_index(&self, listing: &mut Listing, ended: &mut Vec<Summary>) -> Upkeep {
-        let mut doubtful = Vec::new();
+        let (mut doubtful, mut others) = (Vec::new(), Vec::new());
         let mut used = 0;
         let marker = index::marker(&self.tasks).ok();
         let lines = marker.as_deref().and_then(|marker| {
@@ -186,7 +196,10 @@ impl Store {
                     }
                 }
                 Line::Ended(summary) => match listing.find_mut(summary.id).filter(|r| r.may_be_trusted()) {
-                    None => doubtful.push(marks_of(&summary)),
+                    None => {
+                        doubtful.push(marks_of(&summary));
+                        others.push(summary.id);
+                    }
                     Some(record) => {
                         record.trusted = true;
                         put(ended, &mut record.slot, summary);
@@ -203,7 +216,7 @@ impl Store {
         }
         let mut holds = holds.into_iter();
         ended.retain(|_| holds.next().unwrap_or(false));
-        Upkeep { index: IndexUpkeep { marker, lines, used }, doubtful }
+        Upkeep { index: IndexUpkeep { marker, lines, used, others }, doubtful }
     }
 
     fn load_records(&self, listing: &Listing, out: &mut Loaded, upkeep: &mut Upkeep) -> Result<(), StoreError> {
@@ -244,7 +257,8 @@ impl Store {
         let known = ended.get(..upkeep.used).unwrap_or_default();
         match upkeep.lines {
             Some(lines) if (lines - upkeep.used.min(lines)) * 3 <= lines && fresh.len() * 3 <= lines => {
-                index.resume(known.iter().map(|s| s.id).collect::<HashSet<_>>(), fresh.iter());
+                let lines: HashSet<TaskId> = known.iter().map(|s| s.id).chain(upkeep.others).collect();
+                index.resume(lines, fresh.iter());
             }
             _ => index.rewrite(&marker, ended),
         }
@@ -265,6 +279,8 @@ struct IndexUpkeep {
     lines: Option<usize>,
     /// How many of them hold: as many summaries, the first ones, come from the index.
     used: usize,
+    /// Tasks that have a line which does not count now but might later: it must be taken back as well.
+    others: Vec<TaskId>,
 }
 
 /// The highest of the doubtful marks that are not absurdly far from the healthy ones.

@@ -48,7 +48,8 @@ impl super::core::Core {
                 if task.status.is_ended() {
                     self.replace_settled(Summary::of(&task));
                 } else {
-                    let message = format!("the record of task {} was edited by hand; restart the daemon to use it", task.id);
+                    let message =
+                        format!("the record of task {} was edited by hand; restart the daemon to use it", task.id);
                     self.add_problem(message);
                 }
             }

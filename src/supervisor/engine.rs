@@ -5,8 +5,8 @@
 //! A turn drains what has arrived, lets the core decide, saves everything that is due in one go (the
 //! group commit) and only then carries out what depended on it.
 
-use super::core::{Ask, Batch, Core, Effect, Input, Now, Reply, RequestId, Saved};
 use super::Event;
+use super::core::{Ask, Batch, Core, Effect, Input, Now, Reply, RequestId, Saved};
 use crate::command::{Actor, Refused, RefusedCode};
 use crate::exec::Executor;
 use crate::store::{Persist, ReadError, SaveError};

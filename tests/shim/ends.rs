@@ -212,6 +212,22 @@ fn a_claim_of_another_boot_signals_nothing() {
 }
 
 #[test]
+fn a_shim_that_cannot_write_the_end_keeps_its_lock_and_tries_again() {
+    let world = World::new();
+    let mut shim = world.launch("while ! [ -e go ]; do sleep 0.01; done; exit 3");
+    let child = shim.claim().child.pid;
+    let obstacle = shim.dir.path().join("exit.json");
+    fs::create_dir(&obstacle).unwrap();
+    fs::write(world.path("go"), "").unwrap();
+    wait_for("the command to be reaped", || octo::run::proc_start(child).is_none());
+    let facts = shim.facts();
+    assert_eq!((facts.lock, facts.exit), (LockFact::Held, ExitFact::Unreadable));
+    assert!(alive(shim.pid()));
+    fs::remove_dir(&obstacle).unwrap();
+    assert_eq!(shim.end().code, Some(3));
+}
+
+#[test]
 fn a_full_disk_cannot_lose_the_end() {
     let world = World::new();
     let disk = world.path(".octo/tasks");

@@ -11,7 +11,7 @@ use crate::world::{World, alive, wait_for};
 struct Shape {
     name: &'static str,
     script: &'static str,
-    /// Whether it outlives TERM, so that the ladder must go up to KILL.
+    /// Whether it may outlive TERM (deaf to it, or never there when it comes), so that only KILL ends it.
     stubborn: bool,
 }
 
@@ -42,7 +42,7 @@ const SHAPES: [Shape; 11] = [
     ),
     shape("nohup", "nohup sleep 1000 > /dev/null 2>&1 & disown 2>/dev/null; echo up > up; HOLD", false),
     shape("pipe holder", "sleep 1000 | setsid sleep 1000 | sleep 1000 & echo up > up; HOLD", false),
-    shape("fork chain", "cat > c.sh <<'X'\nsetsid sh c.sh &\nX\nsh c.sh & echo up > up; HOLD", false),
+    shape("fork chain", "cat > c.sh <<'X'\nsetsid sh c.sh &\nX\nsh c.sh & echo up > up; HOLD", true),
 ];
 
 const fn shape(name: &'static str, script: &'static str, stubborn: bool) -> Shape {
@@ -138,4 +138,48 @@ fn dead_orphans_do_not_pile_up_while_the_command_runs() {
     wait_for("only the command to be left", || list().split_whitespace().count() == 1);
     shim.stop();
     shim.end();
+}
+
+/// Not a test by itself: a process that traces another one, which stays stopped under it.
+#[test]
+#[allow(unsafe_code)]
+fn a_tracer() {
+    use nix::libc;
+    let Some(ready) = std::env::var_os("TEST_TRACER") else { return };
+    // SAFETY: the child calls nothing but functions that are safe after a fork; the parent only waits.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+            libc::raise(libc::SIGSTOP);
+            libc::_exit(0);
+        }
+        libc::waitpid(child, std::ptr::null_mut(), libc::WUNTRACED);
+        std::fs::write(ready, format!("{child}\n")).unwrap();
+        loop {
+            libc::pause();
+        }
+    }
+}
+
+#[test]
+fn a_traced_process_does_not_outlive_its_run() {
+    for (stop, deaf) in [(true, false), (false, false), (false, true)] {
+        let world = World::new();
+        let exe = std::env::current_exe().unwrap();
+        let hold = if stop { "sleep 1000" } else { "exit 0" };
+        let trap = if deaf { "trap '' TERM;" } else { "" };
+        let script = format!(
+            "{trap} TEST_TRACER=up setsid {} --exact trees::a_tracer > /dev/null & while ! [ -e up ]; do sleep 0.01; done; {hold}",
+            exe.display()
+        );
+        let mut shim = world.launch(&script);
+        let traced: i32 = world.wait_for_file("up").parse().unwrap();
+        if stop {
+            assert!(crate::world::stopped(traced));
+            shim.stop();
+        }
+        assert_eq!(shim.end().reason, stop.then_some(ExitReason::Stop));
+        assert_eq!(world.marked(), Vec::<i32>::new(), "stop {stop}, deaf {deaf}");
+    }
 }

@@ -98,6 +98,25 @@ fn a_waiting_child_ends_with_a_shim_that_is_killed_before_its_claim() {
 }
 
 #[test]
+fn a_waiting_child_that_is_stopped_does_not_keep_the_lock() {
+    let world = World::new();
+    let mut shim = world.launch_held("before_claim", "echo ran > ran");
+    let child = waiting_child(&shim);
+    let output = format!("/proc/{child}/fd/1");
+    wait_for("the child to wait", || fs::read_link(&output).is_ok_and(|l| l.ends_with("out.log")));
+    let pid = rustix::process::Pid::from_raw(child).unwrap();
+    rustix::process::kill_process(pid, Signal::STOP).unwrap();
+    wait_for("the child to stop", || stopped(child));
+    shim.launched.child.kill().unwrap();
+    shim.exit_code();
+    wait_for("the lock to fall", || shim.facts().lock == LockFact::Free);
+    assert!(stopped(child));
+    rustix::process::kill_process(pid, Signal::CONT).unwrap();
+    wait_for("the child to exit", || !alive(child));
+    assert!(!world.path("ran").exists());
+}
+
+#[test]
 fn a_stop_before_the_release_is_an_end_without_a_run() {
     let world = World::new();
     let mut shim = world.launch_held("before_claim", "echo ran > ran");
@@ -172,10 +191,12 @@ fn a_shim_makes_no_folder() {
         .args(words)
         .args(["--quota", "9", "--", "sh", "-c", "echo ran > ran"])
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     assert_eq!(wait_exit(&mut child), Some(3));
+    let poke = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
+    assert!(poke.starts_with("!No such file or directory"), "{poke}");
     assert!(!folder.exists() && !world.path("ran").exists());
 }
 

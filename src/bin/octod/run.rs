@@ -1,6 +1,5 @@
 //! The life of the daemon: lock, load, listen, serve, leave.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -10,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use octo::api;
+use octo::command::Refused;
 use octo::config::{self, Config};
 use octo::exec::process::{ProcessExecutor, Surroundings};
 use octo::store::Store;
@@ -18,7 +18,6 @@ use octo::supervisor::{self, DiskProbe, Pokes};
 use octo::trust::Trust;
 use octo::watch::Watcher;
 use octo::workspace::{self, DaemonLock, Workspace};
-use octo::command::Refused;
 
 use super::Args;
 
@@ -27,7 +26,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not run.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     message: String,
     hint: String,
     exit: u8,
@@ -39,7 +38,7 @@ impl Failure {
     }
 
     /// Tells the person and gives the exit code.
-    pub fn report(self) -> ExitCode {
+    pub(crate) fn report(self) -> ExitCode {
         eprintln!("error: {}", self.message);
         if !self.hint.is_empty() {
             eprintln!("hint: {}", self.hint);
@@ -63,7 +62,7 @@ fn found(args: &Args) -> Result<Workspace, Failure> {
 }
 
 /// Starts a daemon of its own and returns when it is ready.
-pub fn detach(args: &Args) -> Result<(), Failure> {
+pub(crate) fn detach(args: &Args) -> Result<(), Failure> {
     let workspace = found(args)?;
     let failed = |e: std::io::Error| Failure::new(3, format!("the daemon could not be started: {e}"), "`octo doctor`");
     let program = std::env::current_exe().map_err(failed)?;
@@ -101,7 +100,7 @@ pub fn detach(args: &Args) -> Result<(), Failure> {
 }
 
 /// Runs the daemon until it is told to leave.
-pub fn daemon(args: &Args) -> Result<(), Failure> {
+pub(crate) fn daemon(args: &Args) -> Result<(), Failure> {
     let workspace = found(args)?;
     refuse_below_own_shim(&workspace)?;
     workspace.create()?;
@@ -112,7 +111,7 @@ pub fn daemon(args: &Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::new(3, format!("no threads for the daemon: {e}"), "raise the limit of processes"))?;
-    let result = runtime.block_on(serve(args, &workspace));
+    let result = runtime.block_on(serve(args, &workspace, &lock));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock);
     result
@@ -122,29 +121,33 @@ pub fn daemon(args: &Args) -> Result<(), Failure> {
 fn refuse_below_own_shim(workspace: &Workspace) -> Result<(), Failure> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
     for shim in octo::ancestry::shims_above(me) {
-        if octo::workspace::same(&shim.workspace, &workspace.root) {
+        if shim.workspace == workspace.root {
             return Err(Failure::new(
                 3,
                 format!("this is inside task {}, which cannot start its own workspace's daemon", shim.task),
                 "start `octo daemon` from outside the task",
             ));
         }
-        eprintln!("warning: this daemon runs inside task {} of {} and ends with it", shim.task, shim.workspace.display());
+        eprintln!(
+            "warning: this daemon runs inside task {} of {} and ends with it",
+            shim.task,
+            shim.workspace.display()
+        );
     }
     Ok(())
 }
 
 fn lock(workspace: &Workspace) -> Result<DaemonLock, Failure> {
-    DaemonLock::acquire(workspace, LOCK_PATIENCE).map_err(|held| {
-        Failure::new(5, held.to_string(), "`octo status` shows it, `octo stop` stops it")
+    DaemonLock::acquire(workspace, LOCK_PATIENCE).map_err(|error| {
+        Failure::new(error.exit(), error.to_string(), "`octo status` shows it, `octo stop` stops it")
     })
 }
 
 /// Leaves the terminal and the starter's session; opens the log.
 fn prepare_process(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
     let filter = std::env::var("OCTO_LOG").unwrap_or_else(|_| "info".to_owned());
-    let filter = tracing_subscriber::EnvFilter::try_new(&filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(&filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
     if args.tell {
         // Fails only when it leads a group already: then nothing of the starter's holds it either.
@@ -186,14 +189,13 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
-    let data = data_dir()?;
-    let trust = Trust::load(workspace, &data)
-        .map_err(|e| Failure::new(1, format!("the workspace's mark cannot be read or made: {e}"), "`octo doctor`"))?;
-    let env: HashMap<String, String> = std::env::vars_os()
-        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-        .collect();
-    let config = Config::load(&env, workspace, &trust);
+async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<(), Failure> {
+    let installation = octo::trust::installation(&data_dir()?)
+        .map_err(|e| Failure::new(1, format!("this installation's mark cannot be read or made: {e}"), "`octo doctor`"))?;
+    let trust = Trust::load(workspace, &installation);
+    let stamp = octo::task::Stamp::from_millis(supervisor::now().wall);
+    let _ = trust.establish(workspace, &stamp).inspect_err(|error| tracing::warn!(%error, "the workspace has no mark"));
+    let config = Config::load(&config::settings_of(std::env::vars_os()), workspace, &trust);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -205,6 +207,7 @@ async fn serve(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
         slots: config.max_concurrent,
         bridges: Vec::new(),
         mark: trust.mark.clone(),
+        trusted: trust.records(),
         log_quota: config.log_quota,
     };
     let mut core = Core::boot(limits, loaded, supervisor::now());
@@ -223,7 +226,7 @@ async fn serve(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
     let around = surroundings(workspace, &config)?;
     let exec = ProcessExecutor::new(around, Arc::clone(&store), watcher, pokes);
     let disk = DiskProbe::new(&workspace.octo.join("tasks"));
-    let listener = workspace::bind(workspace).map_err(|e| fail("the socket cannot be made", e))?;
+    let listener = workspace::bind(workspace, lock).map_err(|e| fail("the socket cannot be made", e))?;
     listener.set_nonblocking(true).map_err(|e| fail("the socket cannot be used", e))?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(|e| fail("the socket cannot be used", e))?;
     let handle = supervisor::start(core, Arc::clone(&store), exec, inputs, disk).map_err(|e| fail("no thread", e))?;
@@ -232,8 +235,9 @@ async fn serve(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
         workspace: workspace.root.clone(),
         octo: workspace.octo.clone(),
         settings: config.settings.clone(),
-        started_at: octo::task::Stamp::from_millis(supervisor::now().wall).to_string(),
-        data,
+        started_at: stamp.to_string(),
+        installation,
+        team: config.team.clone(),
     };
     let (state, left) = api::State::new(handle.clone(), fixed);
     leave_on_signals(state.clone()).map_err(|e| fail("signals cannot be handled", e))?;
@@ -256,7 +260,11 @@ fn surroundings(workspace: &Workspace, config: &Config) -> Result<Surroundings, 
     let exe = std::env::current_exe().map_err(|e| Failure::new(3, format!("octod cannot find itself: {e}"), ""))?;
     let shim = exe.with_file_name("octo-shim");
     if !shim.exists() {
-        return Err(Failure::new(3, format!("there is no {}", shim.display()), "install octo, octod and octo-shim together"));
+        return Err(Failure::new(
+            3,
+            format!("there is no {}", shim.display()),
+            "install octo, octod and octo-shim together",
+        ));
     }
     let base_env: Vec<(OsString, OsString)> =
         std::env::vars_os().filter(|(k, _)| k != "NOTIFY_SOCKET" && k != "LISTEN_FDS" && k != "LISTEN_PID").collect();

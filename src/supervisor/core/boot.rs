@@ -59,7 +59,7 @@ impl Core {
     }
 
     pub(super) fn boot_phase(&self, task: &Task) -> Phase {
-        if self.check_mark(task).is_err() {
+        if task.mark != self.limits.mark {
             Phase::Foreign
         } else if task.status.is_ended() {
             Phase::Settling

@@ -1,5 +1,7 @@
 //! What people ask for, decided: start, stop, retry, remove, clear, trust.
 
+use std::collections::HashSet;
+
 use super::{Core, Effect, Live, Now, Phase, RequestId, Resolved, schedule::stamp};
 use crate::command::{Actor, Env, Refused, RefusedCode, StartRequest, TaskRef};
 use crate::store::{env_key, key_hash};
@@ -48,7 +50,10 @@ pub enum Ask {
     /// Hide all ended tasks from the lists.
     Clear,
     /// Accept the records that came from elsewhere.
-    Trust,
+    Trust {
+        /// All tasks whose records are trusted now.
+        records: HashSet<TaskId>,
+    },
     /// Stop every task that has not ended, and start none any more.
     StopAll,
     /// Take no new work: the daemon is about to leave.
@@ -71,21 +76,15 @@ pub enum Reply {
 type Decision = Result<(Vec<TaskId>, Reply), Refused>;
 
 impl Core {
-    pub(super) fn ask(
-        &mut self,
-        request: RequestId,
-        actor: &Actor,
-        ask: Ask,
-        record: Option<Box<Task>>,
-        now: Now,
-    ) {
+    pub(super) fn ask(&mut self, request: RequestId, actor: &Actor, ask: Ask, record: Option<Box<Task>>, now: Now) {
         let decision = match ask {
             Ask::Start { tasks, envs } => self.start(actor, tasks, envs, now),
             Ask::Stop { id, reason } => self.stop(actor, id, reason, now),
             Ask::Retry { id } => self.retry(id, record, now),
             Ask::Remove { id } => self.remove(id, record),
             Ask::Clear => self.clear(now),
-            Ask::Trust => {
+            Ask::Trust { records } => {
+                self.limits.trusted = records;
                 let ids = self.trust_records(now);
                 Ok((ids.clone(), Reply::Ids(ids)))
             }
@@ -212,12 +211,8 @@ impl Core {
         let reason = if reason.is_empty() { "cancel".to_owned() } else { reason };
         if live.task.stop.is_none() {
             if live.phase == Phase::Queued {
-                let stop = crate::task::Stop {
-                    by: actor.to_string(),
-                    at: stamp(now),
-                    reason,
-                    extra: serde_json::Map::new(),
-                };
+                let stop =
+                    crate::task::Stop { by: actor.to_string(), at: stamp(now), reason, extra: serde_json::Map::new() };
                 self.stop_queued(id, stop, now);
             } else {
                 self.intend_stop(id, &actor.to_string(), reason, now);
@@ -340,8 +335,11 @@ impl Core {
         if task.status.is_ended() {
             return Ok(());
         }
-        Err(Refused::new(RefusedCode::Conflict, format!("task {id} is {}; only an ended task can be {verb}", task.status))
-            .hint(format!("`octo task {id} cancel` stops it, `octo task {id} wait` waits for it")))
+        Err(Refused::new(
+            RefusedCode::Conflict,
+            format!("task {id} is {}; only an ended task can be {verb}", task.status),
+        )
+        .hint(format!("`octo task {id} cancel` stops it, `octo task {id} wait` waits for it")))
     }
 
     fn clear(&mut self, now: Now) -> Decision {

@@ -29,7 +29,7 @@ impl Core {
         let status = live.task.status;
         let stop = live.task.stop.is_some();
         match verdict(status, stop, &look.facts, Duration::from_millis(waited)) {
-            Verdict::NotSpawned => self.not_spawned(id, now),
+            Verdict::NotSpawned => self.not_spawned(id, own, now),
             Verdict::Ended(exit) => self.exited(id, &exit, look.report, now),
             Verdict::Running(claim) => self.running(id, run, claim, now),
             Verdict::Starting => self.starting(id, now),
@@ -43,16 +43,35 @@ impl Core {
     }
 
     /// No run folder and a dispatched record: this run was never spawned.
-    fn not_spawned(&mut self, id: TaskId, now: Now) {
+    fn not_spawned(&mut self, id: TaskId, own: bool, now: Now) {
         let Some(live) = self.live.get(&id) else { return };
         if live.task.stop.is_some() {
             let stop = live.task.stop.clone();
             self.end_stopped(id, stop.as_ref(), now);
             return;
         }
+        if own && !live.last_failure.is_empty() && self.launch_counts(id, now) {
+            return;
+        }
         self.set_due(id, None);
         self.set_phase(id, Phase::Queued);
         self.check_dependencies(id, now);
+    }
+
+    /// Counts a launch that this daemon saw fail; true when it was one too many and the task has ended.
+    fn launch_counts(&mut self, id: TaskId, now: Now) -> bool {
+        self.touch(id);
+        let Some(live) = self.live.get_mut(&id) else { return true };
+        live.task.launches += 1;
+        if live.task.launches < LAUNCHES {
+            return false;
+        }
+        let mut why = std::mem::take(&mut live.last_failure);
+        if why.is_empty() {
+            "the shim ended before it claimed the run".clone_into(&mut why);
+        }
+        self.end(id, Status::Failed, format!("launch: {why} (tried {LAUNCHES} times)"), now);
+        true
     }
 
     /// At boot: a task whose dependency ended badly while the daemon was away.
@@ -115,15 +134,11 @@ impl Core {
             self.end_stopped(id, stop.as_ref(), now);
             return;
         }
-        let why = live.last_failure.clone();
-        self.touch(id);
-        let Some(live) = self.live.get_mut(&id) else { return };
-        live.task.launches += u32::from(own);
-        if live.task.launches >= LAUNCHES {
-            let why = if why.is_empty() { "the shim ended before it claimed the run".to_owned() } else { why };
-            self.end(id, Status::Failed, format!("launch: {why} (tried {LAUNCHES} times)"), now);
+        if own && self.launch_counts(id, now) {
             return;
         }
+        self.touch(id);
+        let Some(live) = self.live.get_mut(&id) else { return };
         live.task.run += 1;
         let backoff = if live.task.launches == 0 { 0 } else { 1000 };
         self.set_due(id, (backoff > 0).then_some(now.boot + backoff));
@@ -158,7 +173,9 @@ impl Core {
             live.task.signal = exit.signal;
             fill(&mut live.task, report);
         }
-        self.end(id, status, error, now);
+        // The end is when the command ended, not when a daemon came to see it.
+        let ended = Now { wall: exit.at.millis().unwrap_or(now.wall), boot: now.boot };
+        self.end(id, status, error, ended);
     }
 
     pub(super) fn left_ended(&mut self, id: TaskId, run: u32, report: Report, now: Now) {

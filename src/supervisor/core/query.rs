@@ -112,7 +112,8 @@ impl Core {
             (false, ..=0) => self.ended_order.len(),
             (false, _) => shown().count(),
         };
-        for entry in shown().rev().skip_while(|entry| **entry >= below).filter(|(_, number)| self.fits(*number, query)) {
+        for entry in shown().rev().skip_while(|entry| **entry >= below).filter(|(_, number)| self.fits(*number, query))
+        {
             if page.history.len() == limit {
                 let last = page.history.last().and_then(|id| self.end_of(*id));
                 page.next = last.map(|(end, number)| format!("{end}.{number}"));
@@ -148,9 +149,7 @@ impl Core {
             return Vec::new();
         }
         let wanted = |t: &Task| {
-            !t.status.is_ended()
-                && query.status.is_none_or(|s| s == t.status)
-                && query.kind.is_none_or(|k| k == t.kind)
+            !t.status.is_ended() && query.status.is_none_or(|s| s == t.status) && query.kind.is_none_or(|k| k == t.kind)
         };
         let mut active: Vec<Task> = self.live.values().map(|l| &l.task).filter(|t| wanted(t)).cloned().collect();
         active.sort_by_key(|t| (rank(t.status), t.number));
@@ -248,10 +247,7 @@ impl Core {
 
     /// The runs that are running now: (task, run).
     pub fn running_runs(&self) -> impl Iterator<Item = (TaskId, u32)> + '_ {
-        self.live
-            .iter()
-            .filter(|(_, l)| matches!(l.phase, Phase::Running { .. }))
-            .map(|(id, l)| (*id, l.task.run))
+        self.live.iter().filter(|(_, l)| matches!(l.phase, Phase::Running { .. })).map(|(id, l)| (*id, l.task.run))
     }
 }
 

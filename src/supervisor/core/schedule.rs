@@ -3,8 +3,6 @@
 use super::{Core, Effect, Now, Phase};
 use crate::task::{Status, Step, Stop, Task, TaskId};
 
-/// How long a launch may go without a claim before it is voided.
-pub(super) const CLAIM_PATIENCE_MS: u64 = 30_000;
 /// How long after SIGTERM a shim is killed.
 const STOP_PATIENCE_MS: u64 = 20_000;
 /// How often a running task whose end is watched is looked at all the same.

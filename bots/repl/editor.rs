@@ -1,0 +1,306 @@
+//! The line editor on its thread: prompt, history, completion and hints.
+
+use std::borrow::Cow;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
+
+use octo::chat::{Argument, COMMANDS};
+use octo::cli::Terminal;
+use octo::command::{Refused, RefusedCode};
+use octo::render::fit;
+use octo::task::Status;
+use rustyline::completion::{Completer, Pair};
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::DefaultHistory;
+use rustyline::{CompletionType, Config, Context, ExternalPrinter, Helper, Validator};
+
+use super::known::{self, Known};
+
+/// The prompt.
+const PROMPT: &str = "octo> ";
+
+/// What came from the keyboard.
+#[derive(Debug)]
+pub(crate) enum Typed {
+    /// A line.
+    Line(String),
+    /// Ctrl-C: the line was dropped.
+    Cleared,
+    /// Ctrl-D, or the terminal went away.
+    End,
+}
+
+/// The handle on the editor's thread.
+pub(crate) struct Editor {
+    prompts: mpsc::Sender<()>,
+    typed: tokio::sync::mpsc::Receiver<Typed>,
+}
+
+/// Prints above the prompt.
+pub(crate) type Printer = Box<dyn ExternalPrinter + Send>;
+
+impl Editor {
+    /// Opens the editor; it reads nothing before [`Editor::read`].
+    pub(crate) fn open(
+        terminal: Terminal,
+        known: Arc<Mutex<Known>>,
+        history: Option<PathBuf>,
+    ) -> Result<(Self, Printer), Refused> {
+        let failed =
+            |e: ReadlineError| Refused::new(RefusedCode::Internal, format!("the terminal cannot be used: {e}"));
+        let config = Config::builder().history_ignore_space(true).completion_type(CompletionType::List).build();
+        let mut inner = rustyline::Editor::<Assistant, DefaultHistory>::with_config(config).map_err(failed)?;
+        inner.set_helper(Some(Assistant { known, terminal }));
+        let history = history.filter(|file| prepare_history(file).is_ok());
+        if let Some(file) = &history {
+            // A history that cannot be read is worth no more than starting anew.
+            let _ = inner.load_history(file);
+        }
+        // Before the first line is read, or it would print nothing.
+        let printer = Box::new(inner.create_external_printer().map_err(failed)?);
+        let (prompts, asked) = mpsc::channel();
+        // One prompt, one answer: the bound is never waited for.
+        let (answer, typed) = tokio::sync::mpsc::channel(1);
+        let work = move || {
+            while asked.recv().is_ok() {
+                if answer.blocking_send(read(&mut inner, history.as_deref(), terminal.colour)).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("editor".to_owned())
+            .spawn(work)
+            .map_err(|e| Refused::new(RefusedCode::Internal, format!("no thread for the terminal: {e}")))?;
+        Ok((Editor { prompts, typed }, printer))
+    }
+
+    /// Shows the prompt and reads one line.
+    pub(crate) async fn read(&mut self) -> Typed {
+        if self.prompts.send(()).is_err() {
+            return Typed::End;
+        }
+        self.typed.recv().await.unwrap_or(Typed::End)
+    }
+}
+
+/// Makes the history file, readable by its owner alone.
+fn prepare_history(file: &Path) -> std::io::Result<()> {
+    if let Some(folder) = file.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file).map(drop)
+}
+
+fn read(editor: &mut rustyline::Editor<Assistant, DefaultHistory>, history: Option<&Path>, colour: bool) -> Typed {
+    let painted = if colour { format!("\x1b[1;36m{PROMPT}\x1b[0m") } else { PROMPT.to_owned() };
+    match editor.readline(&(PROMPT.to_owned(), painted)) {
+        Ok(line) => {
+            if editor.add_history_entry(&line).unwrap_or(false)
+                && let Some(file) = history
+            {
+                // What cannot be remembered was still typed.
+                let _ = editor.append_history(file);
+            }
+            Typed::Line(line)
+        }
+        Err(ReadlineError::Interrupted) => Typed::Cleared,
+        Err(_) => Typed::End,
+    }
+}
+
+/// Knows what can be typed.
+#[derive(Helper, Validator)]
+struct Assistant {
+    known: Arc<Mutex<Known>>,
+    terminal: Terminal,
+}
+
+impl Completer for Assistant {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        Ok(complete(&line[..pos], &known::lock(&self.known)))
+    }
+}
+
+impl Hinter for Assistant {
+    type Hint = Hint;
+
+    fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<Hint> {
+        if pos < line.len() {
+            return None;
+        }
+        let hint = hint(line, &known::lock(&self.known))?;
+        // A hint that wraps would jump about.
+        let room = (self.terminal.width)()?.checked_sub(PROMPT.len() + line.chars().count() + 1)?;
+        Some(Hint { shown: fit(&hint.shown, room), ..hint })
+    }
+}
+
+impl Highlighter for Assistant {
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        if self.terminal.colour { Cow::Owned(format!("\x1b[2m{hint}\x1b[0m")) } else { Cow::Borrowed(hint) }
+    }
+}
+
+/// What is shown dimly behind the cursor.
+#[derive(Debug, PartialEq, Eq)]
+struct Hint {
+    shown: String,
+    /// What the right arrow key adds; `None` when it is just an explanation.
+    accepted: Option<String>,
+}
+
+impl rustyline::hint::Hint for Hint {
+    fn display(&self) -> &str {
+        &self.shown
+    }
+
+    fn completion(&self) -> Option<&str> {
+        self.accepted.as_deref()
+    }
+}
+
+/// The candidates for the last word of what was typed, and where that word begins.
+fn complete(typed: &str, known: &Known) -> (usize, Vec<Pair>) {
+    let start = typed.rfind(char::is_whitespace).map_or(0, |i| i + 1);
+    let word = &typed[start..];
+    let before: Vec<&str> = typed[..start].split_whitespace().collect();
+    let plain = |words: &[&str]| -> Vec<Pair> {
+        let fitting = words.iter().filter(|w| w.starts_with(word));
+        fitting.map(|w| Pair { display: (*w).to_owned(), replacement: format!("{w} ") }).collect()
+    };
+    let Some(name) = before.first() else {
+        let names: Vec<&str> = COMMANDS.iter().map(|c| c.name).collect();
+        return (start, if word.starts_with('/') { plain(&names) } else { Vec::new() });
+    };
+    let argument = COMMANDS.iter().find(|c| c.name == *name).map_or(Argument::Free, |c| c.argument);
+    let pairs = match (argument, &before[1..]) {
+        (Argument::Words(words), []) => plain(words),
+        (Argument::Words(_), ["kill"]) => tasks(word, known, |status| !status.is_ended()),
+        (Argument::Status, []) => plain(&Status::ALL.map(Status::word)),
+        (Argument::Task(_), []) => tasks(word, known, |_| true),
+        (Argument::Task(verbs), [_]) => plain(verbs),
+        _ => Vec::new(),
+    };
+    (start, pairs)
+}
+
+/// The tasks whose number or id begins with the word.
+fn tasks(word: &str, known: &Known, wanted: impl Fn(Status) -> bool) -> Vec<Pair> {
+    let by_number = word.strip_prefix('#').unwrap_or(word);
+    let fitting = known.tasks.iter().filter(|t| wanted(t.status)).filter_map(|t| {
+        let name = if t.number.starts_with(by_number) { &t.number } else { &t.id };
+        name.starts_with(by_number).then_some((name, t))
+    });
+    fitting
+        .map(|(name, t)| Pair {
+            display: format!("{name:<8} {} {:<10} {}", t.status.icon(), t.status, fit(&t.title, 40)),
+            replacement: format!("{name} "),
+        })
+        .collect()
+}
+
+/// The hint behind what was typed.
+fn hint(typed: &str, known: &Known) -> Option<Hint> {
+    let explain = |shown: String| Some(Hint { shown, accepted: None });
+    let words: Vec<&str> = typed.split_whitespace().collect();
+    let open = !typed.ends_with(char::is_whitespace);
+    match words.as_slice() {
+        [name] if open && name.len() > 1 && name.starts_with('/') => {
+            if let Some(command) = COMMANDS.iter().find(|c| c.name == *name) {
+                return explain(format!(" {}", usage(command)));
+            }
+            let mut fitting = COMMANDS.iter().filter(|c| c.name.starts_with(name));
+            let rest = fitting.next()?.name[name.len()..].to_owned();
+            fitting.next().is_none().then_some(Hint { shown: rest.clone(), accepted: Some(rest) })
+        }
+        [name] if !open => explain(usage(COMMANDS.iter().find(|c| c.name == *name)?)),
+        ["/task", id] | ["/bg", "kill", id] => {
+            let task = known.find(id)?;
+            let gap = if open { "  " } else { " " };
+            explain(format!("{gap}{} {} {}", task.status.icon(), task.status, task.title))
+        }
+        _ => None,
+    }
+}
+
+/// A command's forms in one line: `COMMAND | list | kill ID | clear`, `ID [cancel | logs]`.
+fn usage(command: &octo::chat::Command) -> String {
+    if let Argument::Task(verbs) = command.argument {
+        return format!("ID [{}]", verbs.join(" | "));
+    }
+    command.forms.iter().map(|(form, _)| *form).collect::<Vec<_>>().join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use octo::command::Listing;
+    use octo::task::{Stamp, Task};
+
+    fn known() -> Known {
+        let task = |number: u64, id: &str, command: &str| {
+            let mut task = Task::new(id.parse().unwrap(), number, Stamp::default());
+            command.clone_into(&mut task.command);
+            task
+        };
+        let mut ended = task(11, "a0000011", "make\x1b[2J test");
+        ended.status = Status::Failed;
+        let listing =
+            Listing { active: vec![task(12, "c4b1e09a", "sleep 60")], history: vec![ended], ..Listing::default() };
+        let mut known = Known::default();
+        known.learn(&listing);
+        known
+    }
+
+    #[test]
+    fn commands_words_statuses_and_tasks_are_completed() {
+        let replacements =
+            |typed: &str| -> Vec<String> { complete(typed, &known()).1.into_iter().map(|p| p.replacement).collect() };
+        for (typed, expected) in [
+            ("/ta", &["/tasks ", "/task "][..]),
+            ("/st", &["/status "]),
+            ("plain", &[]),
+            ("/bg k", &["kill "]),
+            ("/bg kill ", &["12 "]),
+            ("/bg make t", &[]),
+            ("/tasks f", &["failed "]),
+            ("/task 1", &["12 ", "11 "]),
+            ("/task #12", &["12 "]),
+            ("/task c4", &["c4b1e09a "]),
+            ("/task 12 l", &["logs "]),
+            ("/task 12 logs ", &[]),
+            ("/nothing x", &[]),
+        ] {
+            assert_eq!(replacements(typed), expected, "{typed}");
+        }
+        assert_eq!(complete("/task 11", &known()).1[0].display, "11       ✗ failed     make test");
+    }
+
+    #[test]
+    fn hints_explain_and_complete() {
+        let shown = |typed: &str| hint(typed, &known()).map(|h| (h.shown, h.accepted));
+        assert_eq!(shown("/rec"), Some(("ap".into(), Some("ap".into()))));
+        assert_eq!(shown("/ta"), None, "two commands fit");
+        assert_eq!(shown("/bg"), Some((" COMMAND | list | kill ID | clear".into(), None)));
+        assert_eq!(shown("/task "), Some(("ID [cancel | logs | retry | rm]".into(), None)));
+        assert_eq!(shown("/tasks "), Some(("[STATUS]".into(), None)));
+        assert_eq!(shown("/task 12"), Some(("  … dispatched sleep 60".into(), None)));
+        assert_eq!(shown("/task 99"), None);
+        assert_eq!(shown("hello"), None);
+    }
+
+    #[test]
+    fn the_history_is_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("octo/history");
+        prepare_history(&file).unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

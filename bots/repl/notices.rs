@@ -1,0 +1,176 @@
+//! The notice pump: tells at once what happens to tasks, over any number of restarts of the daemon.
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use octo::cli::{Terminal, error_text};
+use octo::client::{Client, Trouble};
+use octo::command::{NoticeItem, RefusedCode};
+use octo::render::{self, Paint};
+
+use super::cursor::Cursor;
+use super::editor::Printer;
+use super::known::Known;
+
+/// How long the daemon holds one poll open.
+const POLL: Duration = Duration::from_secs(50);
+
+/// How often a stopped daemon is looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// The pause after a trouble that may last.
+const CALM_DOWN: Duration = Duration::from_secs(5);
+
+/// The most notices that are read to tell of an absence; older ones are just counted.
+const ABSENCE_MAX: u64 = 300;
+
+/// Tells what happened since the cursor, in a few lines, and returns the cursor to go on from.
+pub(crate) async fn tell_absence(client: &Client, cursor: &Cursor, terminal: &Terminal, print: impl Fn(&str)) -> u64 {
+    let seen = cursor.read();
+    let Ok(newest) = client.newest_notice().await else { return seen };
+    if newest < seen {
+        // The store was made anew: its numbers began again.
+        cursor.set(newest);
+        return newest;
+    }
+    let mut after = seen.max(newest.saturating_sub(ABSENCE_MAX));
+    let skipped = usize::try_from(after - seen).unwrap_or(usize::MAX);
+    let mut items: Vec<NoticeItem> = Vec::new();
+    while let Ok(page) = client.notices(after).await {
+        after = page.cursor.max(after);
+        items.extend(page.notices);
+        if !page.more {
+            break;
+        }
+    }
+    print(&render::digest("While you were away:", &items, skipped, &terminal.view()));
+    cursor.advance(after);
+    after
+}
+
+/// What the printer thread is given.
+struct Told {
+    text: String,
+    /// The cursor is here once this was printed.
+    cursor: Option<u64>,
+}
+
+/// How the daemon was when it was last seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Daemon {
+    Up,
+    /// It died, or cannot be reached.
+    Gone,
+    /// Somebody stopped it in good order: it is not started again unasked.
+    Stopped,
+}
+
+/// Reads notices for as long as the REPL lives.
+pub(crate) struct Pump {
+    client: Client,
+    terminal: Terminal,
+    known: Arc<Mutex<Known>>,
+    out: mpsc::Sender<Told>,
+    daemon: Daemon,
+}
+
+impl Pump {
+    pub(crate) fn new(
+        client: Client,
+        terminal: Terminal,
+        known: Arc<Mutex<Known>>,
+        mut printer: Printer,
+        cursor: Cursor,
+    ) -> Self {
+        let (out, told) = mpsc::channel::<Told>();
+        std::thread::spawn(move || {
+            for Told { text, cursor: at } in told {
+                if printer.print(text).is_err() {
+                    return;
+                }
+                if let Some(at) = at {
+                    cursor.advance(at);
+                }
+            }
+        });
+        Pump { client, terminal, known, out, daemon: Daemon::Up }
+    }
+
+    /// Tells notices from a cursor on, for ever.
+    pub(crate) async fn run(mut self, mut after: u64) {
+        loop {
+            // A daemon that was away answers at once, so that its return is told.
+            let wait = if self.daemon == Daemon::Up { POLL } else { Duration::ZERO };
+            match self.client.await_notices(after, wait).await {
+                Ok(page) => {
+                    self.is_up();
+                    for item in &page.notices {
+                        self.say(render::notice(item, &self.terminal.view()), Some(item.notice.seq));
+                    }
+                    after = page.cursor.max(after);
+                    if !page.notices.is_empty() {
+                        super::refresh(&self.client, &self.known).await;
+                    }
+                }
+                Err(trouble) => self.cope(trouble).await,
+            }
+        }
+    }
+
+    async fn cope(&mut self, trouble: Trouble) {
+        match trouble {
+            Trouble::Refused(r) if r.code == RefusedCode::Unavailable => {
+                self.was_stopped();
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Trouble::CutOff | Trouble::Absent(_) if self.daemon == Daemon::Stopped => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Trouble::CutOff | Trouble::Absent(_) => self.start_again().await,
+            trouble @ (Trouble::Refused(_) | Trouble::Silent | Trouble::Start(_)) => {
+                if self.daemon == Daemon::Up {
+                    self.daemon = Daemon::Gone;
+                    let refused = trouble.refused(self.client.workspace());
+                    self.say(error_text(&refused), None);
+                }
+                tokio::time::sleep(CALM_DOWN).await;
+            }
+        }
+    }
+
+    async fn start_again(&mut self) {
+        if self.daemon == Daemon::Up {
+            self.daemon = Daemon::Gone;
+            self.remark("The daemon went away; tasks go on. Starting it again ...");
+        }
+        if let Err(refused) = self.client.ensure().await {
+            self.say(error_text(&refused), None);
+            tokio::time::sleep(CALM_DOWN).await;
+        } else {
+            self.is_up();
+        }
+    }
+
+    fn was_stopped(&mut self) {
+        if self.daemon != Daemon::Stopped {
+            self.daemon = Daemon::Stopped;
+            self.remark("The daemon was stopped; tasks go on. Your next command starts it again.");
+        }
+    }
+
+    fn is_up(&mut self) {
+        if self.daemon != Daemon::Up {
+            self.daemon = Daemon::Up;
+            self.remark("The daemon is back.");
+        }
+    }
+
+    fn remark(&self, text: &str) {
+        self.say(format!("{}\n", self.terminal.view().paint(Paint::Dim, text)), None);
+    }
+
+    fn say(&self, text: String, cursor: Option<u64>) {
+        // The printer ends with the terminal; then nobody is left to tell.
+        let _ = self.out.send(Told { text, cursor });
+    }
+}

@@ -1,0 +1,174 @@
+//! The REPL: in a pseudo-terminal, and with input from a pipe.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::time::Duration;
+
+use expectrl::session::OsSession;
+use expectrl::{ControlCode, Eof, Expect, Regex, Session};
+use octo::task::Status;
+
+use super::fake::Fake;
+
+fn open(fake: &Fake) -> OsSession {
+    let mut repl = Session::spawn(fake.octo()).unwrap();
+    repl.set_expect_timeout(Some(Duration::from_secs(20)));
+    repl.get_process_mut().set_window_size(100, 30).unwrap();
+    repl.expect("octo> ").unwrap();
+    repl
+}
+
+fn leave(mut repl: OsSession) {
+    repl.send(ControlCode::EndOfTransmission).unwrap();
+    repl.expect("Bye.").unwrap();
+    repl.expect(Eof).unwrap();
+}
+
+#[test]
+fn a_notice_comes_at_once_and_leaves_the_typed_line_as_it_was() {
+    let mut fake = Fake::new();
+    fake.serve();
+    fake.runs("make\x1b]0;pwned\x07 test");
+    let mut repl = open(&fake);
+    repl.send("/task 1 lo").unwrap();
+    // The hint is drawn and wiped between the letters.
+    repl.expect(Regex(r"/task 1 l[^\n]*o")).unwrap();
+    fake.ends(1, Status::Failed, "fine\n\x1b[2Jerror: \u{202e}x\n");
+    repl.expect("✗ #1 c4b1e001").unwrap();
+    let rest = repl.expect(Regex("octo> .*/task 1 lo")).unwrap();
+    let shown = String::from_utf8_lossy(rest.before()).into_owned();
+    assert!(shown.contains("failed (exit 3) after 1.0s: make test"), "{shown:?}");
+    assert!(shown.contains("error: x"), "{shown:?}");
+    assert!(!shown.contains("pwned") && !shown.contains("\x1b[2J") && !shown.contains('\u{202e}'), "{shown:?}");
+    // The line can be finished: completion, then Enter.
+    fake.change(|facts| facts.log = b"the whole \x1b[5mlog\x1b[0m".to_vec());
+    repl.send("\t\r").unwrap();
+    repl.expect("the whole log\r\n").unwrap();
+    repl.expect("octo> ").unwrap();
+    leave(repl);
+    let history = std::fs::read_to_string(fake.history()).unwrap();
+    assert!(history.contains("/task 1 logs"), "{history}");
+}
+
+#[test]
+fn ctrl_c_clears_the_line_and_ctrl_d_leaves_while_tasks_go_on() {
+    let mut fake = Fake::new();
+    fake.serve();
+    fake.runs("sleep 60");
+    let mut repl = open(&fake);
+    repl.send("/bg rm -rf everything").unwrap();
+    repl.expect("everything").unwrap();
+    repl.send(ControlCode::EndOfText).unwrap();
+    repl.expect("octo> ").unwrap();
+    repl.send("\r").unwrap();
+    repl.expect("octo> ").unwrap();
+    repl.send(ControlCode::EndOfTransmission).unwrap();
+    repl.expect("1 task goes on").unwrap();
+    repl.expect(Eof).unwrap();
+    assert!(fake.facts().starts.is_empty());
+}
+
+#[test]
+fn a_followed_log_comes_back_to_the_prompt_on_ctrl_c() {
+    let mut fake = Fake::new();
+    fake.serve();
+    fake.runs("sleep 60");
+    fake.change(|facts| facts.log = b"so far".to_vec());
+    let mut repl = open(&fake);
+    repl.send("/task 1 logs\r").unwrap();
+    repl.expect("so far").unwrap();
+    assert_eq!(fake.facts().followers, 1);
+    repl.send(ControlCode::EndOfText).unwrap();
+    repl.expect("octo> ").unwrap();
+    fake.until("the follower is gone", |facts| facts.followers == 0);
+    leave(repl);
+}
+
+#[test]
+fn what_happened_meanwhile_is_told_once() {
+    let mut fake = Fake::new();
+    fake.serve();
+    for n in 1..=14 {
+        fake.runs(&format!("job {n}"));
+        fake.ends(n, Status::Completed, "");
+    }
+    let mut repl = Session::spawn(fake.octo()).unwrap();
+    repl.set_expect_timeout(Some(Duration::from_secs(20)));
+    repl.expect("While you were away:").unwrap();
+    repl.expect("4 notices before these").unwrap();
+    repl.expect("job 14").unwrap();
+    repl.expect("octo> ").unwrap();
+    leave(repl);
+    let mut repl = Session::spawn(fake.octo()).unwrap();
+    repl.set_expect_timeout(Some(Duration::from_secs(20)));
+    let greeting = repl.expect("octo> ").unwrap();
+    assert!(!String::from_utf8_lossy(greeting.before()).contains("away"));
+    leave(repl);
+}
+
+#[test]
+fn a_dead_daemon_is_told_and_nothing_is_missed() {
+    let mut fake = Fake::new();
+    fake.serve();
+    fake.runs("sleep 60");
+    let mut repl = open(&fake);
+    fake.die();
+    repl.expect("The daemon went away; tasks go on.").unwrap();
+    fake.ends(1, Status::Completed, "all well");
+    fake.serve();
+    repl.expect("The daemon is back.").unwrap();
+    repl.expect("all well").unwrap();
+    leave(repl);
+}
+
+#[test]
+fn a_stopped_daemon_stays_stopped_until_the_next_command() {
+    let mut fake = Fake::new();
+    fake.serve();
+    let mut repl = open(&fake);
+    fake.change(|facts| facts.stopping = true);
+    repl.expect("The daemon was stopped; tasks go on. Your next command starts it again.").unwrap();
+    fake.die();
+    fake.change(|facts| facts.stopping = false);
+    fake.serve();
+    repl.expect("The daemon is back.").unwrap();
+    leave(repl);
+}
+
+#[test]
+fn prose_and_mistakes_start_nothing() {
+    let mut fake = Fake::new();
+    fake.serve();
+    let mut repl = open(&fake);
+    for (typed, told) in [
+        ("/bg frobnicate all the tests", "`frobnicate` is no program, builtin or function"),
+        ("/taks", "did you mean /tasks?"),
+        ("how are things?", "the supervisor agent is not in this version"),
+        ("/tasks", "no tasks"),
+        ("/recap", "nothing has happened yet"),
+        ("/help", "/task ID logs"),
+    ] {
+        repl.send(format!("{typed}\r")).unwrap();
+        repl.expect(told).unwrap();
+        repl.expect("octo> ").unwrap();
+    }
+    leave(repl);
+    assert!(fake.facts().starts.is_empty());
+}
+
+#[test]
+fn piped_commands_are_answered_for_programs_and_the_end_leaves_at_once() {
+    let mut fake = Fake::new();
+    fake.serve();
+    let mut child = fake.octo().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let input = "/bg echo 'a  b'\n\n/bg frobnicate it\n/bg list\n/quit\n/bg never\n";
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(out.starts_with("c4b1e001\n▶ #1 c4b1e001  running"), "{out}");
+    assert!(err.starts_with("error: `frobnicate` is no program") && err.contains("hint: "), "{err}");
+    assert_eq!(output.status.code(), Some(2));
+    let facts = fake.facts();
+    assert_eq!(facts.starts.len(), 1);
+    assert_eq!(facts.starts[0]["command"], "echo 'a  b'");
+}

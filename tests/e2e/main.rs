@@ -1,0 +1,17 @@
+//! End to end: the real `claude` CLI against a local mock of the model API.
+//!
+//! These tests need programs from npm, so they run only when asked for:
+//!
+//! ```text
+//! tests/e2e/setup.sh && cargo test --test e2e -- --ignored
+//! ```
+//!
+//! Nothing leaves the machine: `tests/e2e/bin/claude` gives the CLI a home of its own and the mock's address.
+
+// Helpers of tests fail by panicking, too.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod main_job;
+mod mock;
+mod world;
+mod wrapper;

@@ -1,0 +1,619 @@
+//! The engine with a store that dies and runs that never were: the life of tasks, and every death in it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use octo::command::{Actor, ListQuery, RefusedCode, StartRequest, TaskRef};
+use octo::exec::{LaunchError, Report};
+use octo::store::Loaded;
+use octo::supervisor::core::{Ask, Core, Input, Limits, NewTask, Now, Reply, Resolved};
+use octo::supervisor::engine::{Engine, Out};
+use octo::task::{Status, Task, TaskId};
+use octo::testkit::{FakeRuns, MemStore, RunState};
+
+/// A supervisor without threads, sockets or a clock.
+struct Lab {
+    engine: Engine<MemStore, FakeRuns>,
+    store: MemStore,
+    runs: FakeRuns,
+    now: Now,
+    requests: u64,
+    slots: usize,
+}
+
+type Answer = Result<Reply, octo::command::Refused>;
+
+fn limits(slots: usize) -> Limits {
+    Limits { slots, bridges: vec![], mark: "here".into(), trusted: HashSet::new(), log_quota: 1 << 20 }
+}
+
+impl Lab {
+    fn new(slots: usize) -> Lab {
+        Lab::on(slots, MemStore::new(), FakeRuns::default(), Loaded::default())
+    }
+
+    fn on(slots: usize, store: MemStore, runs: FakeRuns, loaded: Loaded) -> Lab {
+        let now = Now { wall: 1_000_000, boot: 1_000_000 };
+        let core = Core::boot(limits(slots), loaded, now);
+        let engine = Engine::new(core, store.clone(), runs.clone());
+        let mut lab = Lab { engine, store, runs, now, requests: 0, slots };
+        lab.turn();
+        lab
+    }
+
+    /// The daemon dies; a new one starts on what is on disk, with the runs as they are.
+    fn reboot(self) -> Lab {
+        for task in self.store.tasks() {
+            if task.status.is_ended() && self.runs.state(task.id, task.run).is_none_or(|s| s == RunState::Folded) {
+                self.store.remove_folder(task.id);
+            }
+        }
+        let loaded = self.store.boot();
+        let mut lab = Lab::on(self.slots, self.store, self.runs, loaded);
+        lab.pass(1);
+        lab
+    }
+
+    fn turn(&mut self) -> Vec<Out> {
+        let mut out = self.engine.turn(self.now);
+        // What a thread would report.
+        for (id, run) in self.runs.take_swept() {
+            self.engine.core.step(Input::LeftEnded { id, run, report: Report::default() }, self.now);
+            out.extend(self.engine.turn(self.now));
+        }
+        out
+    }
+
+    /// Lets time pass, in steps of a second.
+    fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now.boot += 1000;
+            self.now.wall += 1000;
+            self.turn();
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) -> Answer {
+        self.requests += 1;
+        let request = self.requests;
+        let direct = self.engine.ask(request, Actor::Owner("test".into()), ask, self.now);
+        let outs = self.turn();
+        let mine = direct.into_iter().chain(outs).find_map(|out| match out {
+            Out::Reply { request: r, result } if r == request => Some(result),
+            _ => None,
+        });
+        mine.expect("every request is answered in its turn")
+    }
+
+    fn start_with(&mut self, key: &str, change: impl FnOnce(&mut StartRequest)) -> Answer {
+        let mut request = StartRequest { command: format!("run {key}"), key: key.into(), ..StartRequest::default() };
+        change(&mut request);
+        let (uuid, id) = TaskId::random();
+        let task = NewTask { request, id, uuid: uuid.to_string(), env_digest: String::new() };
+        self.ask(Ask::Start { tasks: vec![task], envs: vec![] })
+    }
+
+    fn start(&mut self, key: &str) -> TaskId {
+        started(&self.start_with(key, |_| {}))
+    }
+
+    fn task(&self, id: TaskId) -> Task {
+        self.engine.core.task(id).cloned().or_else(|| self.store.task(id)).expect("the task is there")
+    }
+
+    fn status(&self, id: TaskId) -> Status {
+        self.task(id).status
+    }
+
+    fn poke(&mut self, id: TaskId) {
+        self.engine.core.step(Input::Poke { id }, self.now);
+        self.turn();
+    }
+
+    fn finish(&mut self, id: TaskId, code: i32) {
+        let run = self.task(id).run;
+        self.runs.finish(id, run, code);
+        self.poke(id);
+    }
+}
+
+fn started(answer: &Answer) -> TaskId {
+    match answer {
+        Ok(Reply::Started(tasks)) => match &tasks[0].0 {
+            Resolved::Live(task) => task.id,
+            Resolved::Settled(id) => *id,
+        },
+        other => panic!("not started: {other:?}"),
+    }
+}
+
+#[test]
+fn a_task_lives_from_start_to_settled() {
+    let mut lab = Lab::new(1);
+    let id = lab.start("a");
+    lab.pass(1);
+    assert_eq!(lab.status(id), Status::Running);
+    lab.finish(id, 0);
+    let task = lab.store.task(id).unwrap();
+    assert_eq!((task.status, task.exit_code, task.result.as_str()), (Status::Completed, Some(0), "run 1"));
+    assert_eq!(task.notices.len(), 1);
+    assert_eq!(task.notices[0].rev, task.rev, "the notice names the save that raised it");
+    let steps: Vec<Status> = task.history.iter().map(|h| h.status).collect();
+    assert_eq!(steps, [Status::Dispatched, Status::Running, Status::Completed]);
+    assert!(lab.engine.core.is_settled(id), "its folder is folded away");
+    assert_eq!(lab.store.noted().len(), 1);
+}
+
+#[test]
+fn slots_are_kept_and_the_queue_is_first_in_first_out() {
+    let mut lab = Lab::new(2);
+    let ids: Vec<TaskId> = (0..5).map(|i| lab.start(&i.to_string())).collect();
+    lab.pass(2);
+    assert_eq!(lab.runs.running().len(), 2);
+    for (i, id) in ids.iter().enumerate() {
+        assert_eq!(lab.status(*id), Status::Running, "task {i}");
+        lab.finish(*id, 0);
+        lab.pass(1);
+        assert_eq!(lab.runs.running().len(), 2.min(4 - i));
+    }
+}
+
+#[test]
+fn the_same_key_is_the_same_task_also_when_it_is_settled() {
+    let mut lab = Lab::new(1);
+    let id = lab.start("k");
+    assert_eq!(lab.start("k"), id);
+    lab.pass(1);
+    lab.finish(id, 0);
+    assert_eq!(lab.start("k"), id);
+    let mut lab = lab.reboot();
+    assert_eq!(lab.start("k"), id);
+    assert_eq!(lab.runs.started(id, 1), 1);
+}
+
+#[test]
+fn exit_codes_signals_and_launch_errors_are_told_apart() {
+    let mut lab = Lab::new(3);
+    let (fails, cut, stopped) = (lab.start("f"), lab.start("c"), lab.start("s"));
+    lab.pass(1);
+    lab.finish(fails, 7);
+    assert_eq!((lab.status(fails), lab.task(fails).error.as_str()), (Status::Failed, "exit code 7"));
+    lab.runs.kill_shim(cut, 1);
+    lab.poke(cut);
+    assert_eq!(lab.status(cut), Status::Interrupted);
+    // SIGTERM to the shim that nobody here asked for: the session or machine went down.
+    lab.runs.obey(stopped, 1);
+    lab.poke(stopped);
+    assert_eq!(lab.status(stopped), Status::Interrupted);
+}
+
+#[test]
+fn a_cancel_is_an_intent_first_and_survives_a_death() {
+    let mut lab = Lab::new(1);
+    let id = lab.start("a");
+    lab.pass(1);
+    lab.ask(Ask::Stop { id, reason: String::new() }).unwrap();
+    assert_eq!(lab.store.task(id).unwrap().stop.unwrap().by, "test");
+    assert_eq!(lab.runs.stops(), [(id, 1)]);
+    let mut lab = lab.reboot();
+    assert_eq!(lab.runs.stops(), [(id, 1), (id, 1)], "sent again at the boot");
+    lab.runs.obey(id, 1);
+    lab.poke(id);
+    assert_eq!(lab.status(id), Status::Cancelled);
+    let again = lab.ask(Ask::Stop { id, reason: String::new() }).unwrap_err();
+    assert_eq!(again.code, RefusedCode::Conflict);
+}
+
+#[test]
+fn a_shim_that_does_not_obey_is_killed_after_20_seconds() {
+    let mut lab = Lab::new(1);
+    let id = lab.start("a");
+    lab.pass(1);
+    lab.ask(Ask::Stop { id, reason: String::new() }).unwrap();
+    lab.pass(19);
+    assert_eq!(lab.runs.kills(), []);
+    lab.pass(3);
+    assert_eq!(lab.runs.kills(), [(id, 1)]);
+    assert_eq!(lab.status(id), Status::Cancelled);
+}
+
+#[test]
+fn a_queued_task_is_cancelled_at_once_and_never_starts() {
+    let mut lab = Lab::new(1);
+    let (a, b) = (lab.start("a"), lab.start("b"));
+    lab.ask(Ask::Stop { id: b, reason: "no".into() }).unwrap();
+    assert_eq!(lab.status(b), Status::Cancelled);
+    lab.pass(1);
+    lab.finish(a, 0);
+    lab.pass(3);
+    assert_eq!(lab.runs.started(b, 1), 0);
+}
+
+#[test]
+fn a_cancel_before_the_claim_voids_it_or_signals_by_it() {
+    let mut lab = Lab::new(2);
+    lab.runs.slow(true);
+    let (void, late) = (lab.start("a"), lab.start("b"));
+    lab.runs.claim(late, 1);
+    lab.ask(Ask::Stop { id: void, reason: String::new() }).unwrap();
+    assert_eq!(lab.status(void), Status::Cancelled);
+    assert_eq!(lab.runs.started(void, 1), 0);
+    lab.ask(Ask::Stop { id: late, reason: String::new() }).unwrap();
+    assert_eq!(lab.runs.stops(), [(late, 1)]);
+}
+
+#[test]
+fn a_launch_without_a_claim_is_voided_after_30_seconds_and_tried_three_times() {
+    let mut lab = Lab::new(1);
+    lab.runs.slow(true);
+    let id = lab.start("a");
+    lab.pass(29);
+    assert_eq!(lab.task(id).run, 1);
+    lab.pass(4);
+    assert_eq!(lab.task(id).run, 2);
+    lab.pass(80);
+    let task = lab.task(id);
+    assert_eq!(task.status, Status::Failed);
+    assert!(task.error.starts_with("launch"), "{}", task.error);
+    assert_eq!(lab.runs.all_started(), BTreeMap::new());
+}
+
+#[test]
+fn a_shortage_never_fails_a_task_but_a_real_error_does_after_three_launches() {
+    let mut lab = Lab::new(1);
+    let short = || LaunchError { why: "too many open files".into(), passing: true };
+    lab.runs.fail_launches((0..10).map(|_| short()).collect());
+    let id = lab.start("a");
+    lab.pass(30);
+    assert_eq!((lab.status(id), lab.task(id).launches), (Status::Running, 0));
+    lab.finish(id, 0);
+    let real = || LaunchError { why: "argument list too long".into(), passing: false };
+    lab.runs.fail_launches((0..3).map(|_| real()).collect());
+    let id = lab.start("b");
+    lab.pass(30);
+    let task = lab.task(id);
+    assert_eq!(task.status, Status::Failed);
+    assert!(task.error.starts_with("launch: argument list too long"), "{}", task.error);
+}
+
+#[test]
+fn after_waits_for_completion_and_cancels_with_the_reason() {
+    let mut lab = Lab::new(3);
+    let first = lab.start("first");
+    let then = |r: &mut StartRequest| r.after = vec![TaskRef(first.to_string())];
+    let good = started(&lab.start_with("then", then));
+    let chained = started(&lab.start_with("chained", |r| r.after = vec![TaskRef(good.to_string())]));
+    lab.pass(2);
+    assert_eq!(lab.status(good), Status::Dispatched);
+    let refused = lab.ask(Ask::Remove { id: first }).unwrap_err();
+    assert_eq!(refused.code, RefusedCode::Conflict);
+    lab.finish(first, 0);
+    lab.pass(1);
+    let refused = lab.ask(Ask::Remove { id: good }).unwrap_err();
+    assert_eq!(refused.code, RefusedCode::Conflict);
+    assert_eq!(lab.status(good), Status::Running);
+    let mut lab = lab.reboot();
+    lab.finish(good, 1);
+    assert_eq!(lab.status(chained), Status::Cancelled);
+    assert!(lab.task(chained).error.contains(good.as_str()), "{}", lab.task(chained).error);
+}
+
+#[test]
+fn a_task_whose_dependency_failed_while_the_daemon_was_dead_is_cancelled_at_the_boot() {
+    let mut lab = Lab::new(2);
+    let first = lab.start("first");
+    let then = started(&lab.start_with("then", |r| r.after = vec![TaskRef(first.to_string())]));
+    lab.pass(1);
+    lab.runs.finish(first, 1, 9);
+    let lab = lab.reboot();
+    assert_eq!((lab.status(first), lab.status(then)), (Status::Failed, Status::Cancelled));
+}
+
+#[test]
+fn a_deadline_stops_the_task_and_says_so() {
+    let mut lab = Lab::new(1);
+    let id = started(&lab.start_with("a", |r| r.timeout = 5000));
+    lab.pass(1);
+    // The pretended claim began at boot: 1,000 seconds have passed on the boot clock.
+    assert_eq!(lab.runs.stops(), []);
+    lab.pass(4001);
+    assert_eq!(lab.runs.stops(), [(id, 1)]);
+    lab.runs.obey(id, 1);
+    lab.poke(id);
+    let task = lab.task(id);
+    assert_eq!(task.status, Status::Failed);
+    assert!(task.error.starts_with("timeout"), "{}", task.error);
+}
+
+#[test]
+fn a_retry_is_a_new_run_with_a_clean_sheet() {
+    let mut lab = Lab::new(1);
+    let id = lab.start("a");
+    lab.pass(1);
+    lab.ask(Ask::Stop { id, reason: String::new() }).unwrap();
+    lab.runs.obey(id, 1);
+    lab.poke(id);
+    lab.ask(Ask::Retry { id }).unwrap();
+    lab.pass(1);
+    let task = lab.task(id);
+    assert_eq!((task.status, task.run, task.stop, task.error.as_str()), (Status::Running, 2, None, ""));
+    let refused = lab.ask(Ask::Retry { id }).unwrap_err();
+    assert_eq!(refused.code, RefusedCode::Conflict);
+    lab.finish(id, 0);
+    assert_eq!(lab.task(id).notices.len(), 2);
+    assert_eq!((lab.runs.started(id, 1), lab.runs.started(id, 2)), (1, 1));
+}
+
+#[test]
+fn a_number_is_never_used_twice() {
+    let mut lab = Lab::new(1);
+    let a = lab.start("a");
+    lab.pass(1);
+    lab.finish(a, 0);
+    lab.ask(Ask::Remove { id: a }).unwrap();
+    assert_eq!(lab.store.task(a), None);
+    let mut lab = lab.reboot();
+    let b = lab.start("b");
+    assert_eq!(lab.task(b).number, 2);
+    lab.pass(1);
+    lab.finish(b, 0);
+    assert_eq!(lab.task(b).notices[0].seq, 2, "nor is a cursor's number");
+}
+
+#[test]
+fn a_failed_accept_is_undone_and_refused() {
+    let mut lab = Lab::new(1);
+    lab.store.fail_next(1);
+    let refused = lab.start_with("a", |_| {}).unwrap_err();
+    assert_eq!(refused.code, RefusedCode::Storage);
+    assert!(!refused.hint.is_empty());
+    assert_eq!(lab.engine.core.list(&ListQuery::default()).active.len(), 0);
+    let id = lab.start("a");
+    lab.pass(1);
+    assert_eq!(lab.status(id), Status::Running);
+}
+
+#[test]
+fn a_batch_is_all_or_nothing() {
+    let mut lab = Lab::new(1);
+    let tasks = |n: usize| -> Vec<NewTask> {
+        let one = |i: usize| {
+            let (uuid, id) = TaskId::random();
+            let request = StartRequest { command: format!("{i}"), ..StartRequest::default() };
+            NewTask { request, id, uuid: uuid.to_string(), env_digest: String::new() }
+        };
+        (0..n).map(one).collect()
+    };
+    lab.store.fail_next(1);
+    assert!(lab.ask(Ask::Start { tasks: tasks(5), envs: vec![] }).is_err());
+    lab.pass(2);
+    assert_eq!(lab.store.tasks().len(), 0, "what was saved of it is taken back");
+    assert_eq!(lab.runs.all_started(), BTreeMap::new());
+    let Ok(Reply::Started(all)) = lab.ask(Ask::Start { tasks: tasks(5), envs: vec![] }) else { panic!() };
+    assert_eq!(all.len(), 5);
+}
+
+#[test]
+fn a_failed_save_of_an_end_is_tried_again_and_told_once() {
+    let mut lab = Lab::new(1);
+    let id = lab.start("a");
+    lab.pass(2);
+    lab.store.fail_next(2);
+    lab.finish(id, 0);
+    assert_eq!(lab.status(id), Status::Running, "it goes on in memory");
+    assert!(!lab.engine.core.status_report().degraded.is_empty());
+    lab.pass(4);
+    let task = lab.store.task(id).unwrap();
+    assert_eq!((task.status, task.notices.len()), (Status::Completed, 1));
+    assert_eq!(lab.engine.core.status_report().degraded, "");
+}
+
+#[test]
+fn a_failed_cancel_is_refused_and_changes_nothing() {
+    let mut lab = Lab::new(1);
+    let id = lab.start("a");
+    lab.pass(2);
+    lab.store.fail_next(1);
+    assert!(lab.ask(Ask::Stop { id, reason: String::new() }).is_err());
+    lab.pass(30);
+    assert_eq!(lab.runs.stops(), []);
+    assert_eq!(lab.status(id), Status::Running);
+}
+
+#[test]
+fn records_from_elsewhere_are_shown_and_not_used_until_they_are_trusted() {
+    let mut task = Task::new("12345678".parse().unwrap(), 0, octo::task::Stamp::from_millis(5));
+    task.command = "rm -rf /".into();
+    let loaded = Loaded { live: vec![task], ..Loaded::default() };
+    let mut lab = Lab::on(1, MemStore::new(), FakeRuns::default(), loaded);
+    let id: TaskId = "12345678".parse().unwrap();
+    lab.pass(60);
+    assert_eq!(lab.runs.all_started(), BTreeMap::new());
+    assert_eq!(lab.ask(Ask::Stop { id, reason: String::new() }).unwrap_err().code, RefusedCode::Forbidden);
+    assert!(lab.engine.core.status_report().problems.iter().any(|p| p.contains("octo trust")));
+    lab.ask(Ask::Trust { records: HashSet::new() }).unwrap();
+    lab.pass(2);
+    assert_eq!(lab.runs.started(id, 1), 1);
+    assert_eq!(lab.task(id).number, 1, "a record of the ancestor gets a number");
+}
+
+#[test]
+fn a_low_disk_starts_nothing_and_stops_the_worst_writer() {
+    let mut lab = Lab::new(2);
+    let a = lab.start("a");
+    lab.pass(1);
+    lab.engine.core.step(Input::Disk { low: true, writer: Some(a) }, lab.now);
+    let b = lab.start("b");
+    lab.pass(5);
+    assert_eq!((lab.runs.stops(), lab.runs.started(b, 1)), (vec![(a, 1)], 0));
+    lab.runs.obey(a, 1);
+    lab.poke(a);
+    assert!(lab.task(a).error.starts_with("low_disk"));
+    lab.engine.core.step(Input::Disk { low: false, writer: None }, lab.now);
+    lab.pass(2);
+    assert_eq!(lab.status(b), Status::Running);
+}
+
+#[test]
+fn references_resolve_by_id_number_and_prefix() {
+    let mut lab = Lab::new(1);
+    let id = lab.start("a");
+    let core = &lab.engine.core;
+    for text in [id.to_string(), "1".into(), "#1".into(), id.as_str()[..5].to_owned()] {
+        assert_eq!(core.resolve(&TaskRef(text)), Ok(id));
+    }
+    for text in ["", "2", "zz", "../x"] {
+        assert_eq!(core.resolve(&TaskRef(text.into())).unwrap_err().code, RefusedCode::NotFound);
+    }
+}
+
+#[test]
+fn clear_hides_and_pages_go_on_where_they_ended() {
+    let mut lab = Lab::new(5);
+    let ids: Vec<TaskId> = (0..5).map(|i| lab.start(&i.to_string())).collect();
+    lab.pass(1);
+    for id in &ids {
+        lab.finish(*id, 0);
+        lab.pass(1);
+    }
+    let page = |lab: &Lab, cursor: Option<String>| {
+        lab.engine.core.list(&ListQuery { limit: Some(2), cursor, ..ListQuery::default() })
+    };
+    let (mut seen, mut cursor) = (vec![], None);
+    loop {
+        let found = page(&lab, cursor);
+        assert_eq!(found.total, 5);
+        seen.extend(found.history);
+        cursor = found.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    seen.reverse();
+    assert_eq!(seen, ids, "newest end first, nothing twice");
+    lab.ask(Ask::Clear).unwrap();
+    assert_eq!(page(&lab, None).total, 0);
+    let lab = lab.reboot();
+    assert_eq!(page(&lab, None).total, 0);
+    let all = lab.engine.core.list(&ListQuery { hidden: true, ..ListQuery::default() });
+    assert_eq!(all.total, 5);
+}
+
+/// What the outside world was told in a scenario that may be cut off anywhere.
+#[derive(Default)]
+struct Told {
+    started: BTreeMap<String, TaskId>,
+    cancelled: Vec<TaskId>,
+    removed: Vec<TaskId>,
+    retried: Vec<TaskId>,
+}
+
+/// Starts, ends, cancels, retries and removes; returns what was acknowledged.
+fn scenario(lab: &mut Lab) -> Told {
+    let mut told = Told::default();
+    for key in ["a", "b", "c", "d"] {
+        let answer = lab.start_with(key, |_| {});
+        if answer.is_ok() {
+            told.started.insert(key.into(), started(&answer));
+        }
+        lab.pass(1);
+    }
+    let get = |told: &Told, key: &str| told.started.get(key).copied();
+    if let Some(a) = get(&told, "a") {
+        if lab.runs.state(a, 1) == Some(RunState::Running) {
+            lab.finish(a, 0);
+        }
+        if lab.ask(Ask::Retry { id: a }).is_ok() {
+            told.retried.push(a);
+        }
+    }
+    if let Some(b) = get(&told, "b")
+        && lab.ask(Ask::Stop { id: b, reason: String::new() }).is_ok()
+    {
+        told.cancelled.push(b);
+    }
+    if let Some(c) = get(&told, "c") {
+        if lab.runs.state(c, 1) == Some(RunState::Running) {
+            lab.finish(c, 3);
+        }
+        lab.pass(1);
+        if lab.ask(Ask::Remove { id: c }).is_ok() {
+            told.removed.push(c);
+        }
+    }
+    lab.pass(1);
+    told
+}
+
+/// Drives everything that is left to its end.
+fn settle(lab: &mut Lab) {
+    for _ in 0..60 {
+        for (id, run) in lab.runs.stops() {
+            lab.runs.obey(id, run);
+        }
+        for (id, run) in lab.runs.running() {
+            if lab.engine.core.task(id).is_some_and(|t| t.stop.is_none()) {
+                lab.runs.finish(id, run, 0);
+            }
+            lab.poke(id);
+        }
+        lab.pass(1);
+    }
+}
+
+fn check(lab: &Lab, told: &Told, at: &str) {
+    for ((id, run), times) in lab.runs.all_started() {
+        assert!(times <= 1, "{at}: run {run} of {id} ran {times} times");
+    }
+    for (key, id) in &told.started {
+        if told.removed.contains(id) {
+            assert!(lab.store.task(*id).is_none(), "{at}: {key} came back");
+            continue;
+        }
+        let Some(task) = lab.store.task(*id) else {
+            // A removal whose answer never came may have happened.
+            assert_eq!(key, "c", "{at}: {key} is lost");
+            continue;
+        };
+        assert!(task.status.is_ended(), "{at}: {key} is stuck as {}", task.status);
+        assert!(!task.notices.is_empty(), "{at}: nobody was told of {key}");
+        if told.cancelled.contains(id) {
+            assert_eq!(task.status, Status::Cancelled, "{at}: the cancel of {key} was forgotten");
+        }
+        if told.retried.contains(id) {
+            assert!(task.run >= 2, "{at}: the retry of {key} was forgotten");
+        }
+    }
+    assert!(lab.runs.running().is_empty(), "{at}: something still runs");
+}
+
+#[test]
+fn the_daemon_may_die_after_every_single_write() {
+    let whole = {
+        let mut lab = Lab::new(2);
+        scenario(&mut lab);
+        settle(&mut lab);
+        lab.store.writes()
+    };
+    assert!(whole >= 12, "the scenario writes enough to be worth it: {whole}");
+    for untold in [false, true] {
+        for n in 0..=whole {
+            let mut lab = Lab::new(2);
+            if untold {
+                lab.store.die_untold_after(n)
+            } else {
+                lab.store.die_after(n)
+            }
+            let told = scenario(&mut lab);
+            let mut lab = lab.reboot();
+            settle(&mut lab);
+            check(&lab, &told, &format!("death after write {n} of {whole} (untold: {untold})"));
+            // The client repeats what it was not told of, with the same keys.
+            for key in ["a", "b", "c", "d"] {
+                let id = lab.start(key);
+                if let Some(first) = told.started.get(key) {
+                    assert!(*first == id || told.removed.contains(first) || key == "c");
+                }
+            }
+        }
+    }
+}
