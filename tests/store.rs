@@ -169,7 +169,11 @@ fn marks_keep_the_number_of_the_newest_task_used_after_it_is_gone() {
     save(&store, &[write(&ended(7)), Write::Marks(used), Write::Remove(id(7))]);
     assert_eq!(world.boot().1.marks, used);
     save(&store, &[Write::Marks(Marks { numbers_used: 3, seq_used: 41, ..Marks::default() })]);
-    assert_eq!(world.boot().1.marks, Marks { numbers_used: 7, seq_used: 41, ..Marks::default() }, "marks never go down");
+    assert_eq!(
+        world.boot().1.marks,
+        Marks { numbers_used: 7, seq_used: 41, ..Marks::default() },
+        "marks never go down"
+    );
     fs::write(world.octo().join("marks.json"), "{\"numbers_used\":").unwrap();
     let (_, loaded) = world.boot();
     assert_eq!(loaded.problems.len(), 1);

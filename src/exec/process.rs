@@ -242,8 +242,11 @@ impl Executor for ProcessExecutor {
     }
 }
 
+/// Why there was no thread, and the job, to be done in place.
+type NotSpawned = (io::Error, Box<dyn FnOnce() + Send>);
+
 /// Runs a job on a thread of its own; gives it back when there is none to be had.
-fn spawn<F: FnOnce() + Send + 'static>(name: &str, job: F) -> Result<(), (io::Error, Box<dyn FnOnce() + Send>)> {
+fn spawn<F: FnOnce() + Send + 'static>(name: &str, job: F) -> Result<(), NotSpawned> {
     let slot = Arc::new(std::sync::Mutex::new(Some(job)));
     let take =
         |slot: &std::sync::Mutex<Option<F>>| slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();

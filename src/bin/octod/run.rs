@@ -138,9 +138,8 @@ fn refuse_below_own_shim(workspace: &Workspace) -> Result<(), Failure> {
 }
 
 fn lock(workspace: &Workspace) -> Result<DaemonLock, Failure> {
-    DaemonLock::acquire(workspace, LOCK_PATIENCE).map_err(|error| {
-        Failure::new(error.exit(), error.to_string(), "`octo status` shows it, `octo stop` stops it")
-    })
+    DaemonLock::acquire(workspace, LOCK_PATIENCE)
+        .map_err(|error| Failure::new(error.exit(), error.to_string(), "`octo status` shows it, `octo stop` stops it"))
 }
 
 /// Leaves the terminal and the starter's session; opens the log.
@@ -190,8 +189,9 @@ fn raise_descriptor_limit() {
 }
 
 async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<(), Failure> {
-    let installation = octo::trust::installation(&data_dir()?)
-        .map_err(|e| Failure::new(1, format!("this installation's mark cannot be read or made: {e}"), "`octo doctor`"))?;
+    let installation = octo::trust::installation(&data_dir()?).map_err(|e| {
+        Failure::new(1, format!("this installation's mark cannot be read or made: {e}"), "`octo doctor`")
+    })?;
     let trust = Trust::load(workspace, &installation);
     let stamp = octo::task::Stamp::from_millis(supervisor::now().wall);
     let _ = trust.establish(workspace, &stamp).inspect_err(|error| tracing::warn!(%error, "the workspace has no mark"));
