@@ -55,23 +55,57 @@ fn a_number_is_never_used_twice() {
     assert_eq!(world.ended(&fifth)["number"], 5);
 }
 
+/// A record as the ancestor wrote it.
+fn ancestor(id: &str, created: &str) -> serde_json::Value {
+    serde_json::json!({
+        "id": id, "type": "process", "status": "completed", "command": format!("echo {id}"), "cwd": "/", "prompt": "",
+        "agent_name": "", "thread_id": format!("bg:{id}"), "max_turns": 50, "env_overrides": {}, "timeout": 0,
+        "created_at": created, "started_at": created, "completed_at": created, "result": "old\n", "error": "",
+        "paused_question": "", "paused_at": "",
+    })
+}
+
 #[test]
-fn the_ancestors_ids_of_digits_win_over_numbers() {
+fn the_ancestors_tasks_get_numbers_of_their_own_and_their_ids_win_over_numbers() {
     let world = World::new();
     std::fs::create_dir_all(world.tasks_dir()).unwrap();
-    let old = serde_json::json!({
-        "id": "00000001", "type": "process", "status": "completed", "command": "echo old", "cwd": "/", "prompt": "",
-        "agent_name": "", "thread_id": "bg:00000001", "max_turns": 50, "env_overrides": {}, "timeout": 0,
-        "created_at": "2025-01-01T10:00:00.123456+00:00", "started_at": "2025-01-01T10:00:00.2+00:00",
-        "completed_at": "2025-01-01T10:00:01+00:00", "result": "old\n", "error": "", "paused_question": "",
-        "paused_at": "",
-    });
-    std::fs::write(world.record_path("00000001"), old.to_string()).unwrap();
+    for (id, created) in [("00000002", "2025-01-01T10:00:00.123456+00:00"), ("00000001", "2025-01-02T10:00:00+00:00")] {
+        std::fs::write(world.record_path(id), ancestor(id, created).to_string()).unwrap();
+    }
     world.start();
     let new = world.bg("true");
     world.ended(&new);
-    let task = world.octo(&["task", "00000001", "--json"]).exits(0).json();
-    assert_eq!((&task["result"], &task["command"]), (&"old\n".into(), &"echo old".into()));
-    assert_ne!(task["number"], world.task(&new)["number"]);
-    assert!(task["number"].as_u64().unwrap() > 0, "{task:#}");
+    // In the order in which they were made.
+    for (id, number) in [("00000002", 1), ("00000001", 2), (&new[..], 3)] {
+        let task = world.octo(&["task", id, "--json"]).exits(0).json();
+        assert_eq!((&task["id"], &task["number"]), (&id.into(), &number.into()), "{task:#}");
+        assert_eq!(world.octo(&["task", &number.to_string(), "--json"]).exits(0).json()["id"], *id);
+    }
+    let listed = world.octo(&["tasks", "--json", "--limit", "0"]).exits(0).json();
+    let ids: Vec<&str> = listed.as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [&new[..], "00000001", "00000002"]);
+}
+
+#[test]
+fn two_records_with_one_number_are_both_shown_and_one_is_renumbered() {
+    let world = World::new();
+    let ids: Vec<String> = (0..3).map(|_| world.bg("true")).collect();
+    ids.iter().for_each(|id| drop((world.ended(id), world.folded(id))));
+    world.stop();
+    let mut copy: serde_json::Value = serde_json::from_slice(&std::fs::read(world.record_path(&ids[0])).unwrap()).unwrap();
+    copy["id"] = "abcdef01".into();
+    std::fs::write(world.record_path("abcdef01"), copy.to_string()).unwrap();
+    for _ in 0..2 {
+        world.start();
+        let listed = world.octo(&["tasks", "--json", "--limit", "0"]).exits(0).json();
+        let mut seen: Vec<u64> = listed.as_array().unwrap().iter().map(|t| t["number"].as_u64().unwrap()).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3, 4], "{listed:#}");
+        world.kill_daemon();
+    }
+    let on_disk: serde_json::Value = serde_json::from_slice(&std::fs::read(world.record_path("abcdef01")).unwrap()).unwrap();
+    let other: serde_json::Value = serde_json::from_slice(&std::fs::read(world.record_path(&ids[0])).unwrap()).unwrap();
+    let mut pair = [on_disk["number"].as_u64(), other["number"].as_u64()];
+    pair.sort_unstable();
+    assert_eq!(pair, [Some(1), Some(4)], "the new number is kept");
 }
