@@ -36,8 +36,10 @@ fn env_sets_takes_over_and_refuses() {
 #[test]
 fn octos_secrets_reach_no_task() {
     let world = World::with(&[("TELEGRAM_BOT_TOKEN", "123:canary-token")]);
-    for options in [&[][..], &["--env", "TELEGRAM_BOT_TOKEN=123:canary-token"], &["--env", "TELEGRAM_BOT_TOKEN"]] {
-        // The first task also shows that the daemon, which has the token itself, hands it to nobody.
+    world.octo(&["bg", "--env", "TELEGRAM_BOT_TOKEN=123:canary-token", "true"]).refused(2, "TELEGRAM_BOT_TOKEN");
+    world.octo(&["bg", "--env", "TELEGRAM_BOT_TOKEN", "true"]).refused(2, "TELEGRAM_BOT_TOKEN");
+    for options in [&[][..], &["--env", "OTHER=1"]] {
+        // The daemon has the token, and so has the caller: neither hands it on.
         let id = world.bg_with(options, "env; tr '\\0' '\\n' </proc/$PPID/environ; echo end");
         let task = world.ended(&id);
         let log = world.get(&format!("/background-agents/{id}/logs")).body;
