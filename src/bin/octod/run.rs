@@ -157,7 +157,7 @@ fn prepare_process(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
     } else {
         subscriber.with_writer(std::io::stderr).init();
     }
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    // The umask stays as it is: it is what tasks make their files with. Octo's own files all name their mode.
     let _ = std::env::set_current_dir("/");
     raise_descriptor_limit();
     std::panic::set_hook(Box::new(|info| {
