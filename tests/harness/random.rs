@@ -29,7 +29,9 @@ impl Random {
         self.below(one_in) == 0
     }
 
-    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
+    /// Random bytes, at least one and at most `most`.
+    pub(crate) fn bytes(&mut self, most: usize) -> Vec<u8> {
+        let len = 1 + self.below(most);
         (0..len).map(|_| (self.next() >> 24) as u8).collect()
     }
 }
