@@ -83,7 +83,11 @@ async fn talk(world: &World, history: Option<PathBuf>) -> Result<(), Refused> {
     loop {
         let typed = tokio::select! {
             typed = editor.read() => typed,
-            _ = ended.recv() => return Ok(()),
+            _ = ended.recv() => {
+                // The cursor stands behind what was being typed.
+                drop(world.print("\n"));
+                return Ok(());
+            }
             _ = hung_up.recv() => return Ok(()),
         };
         match typed {

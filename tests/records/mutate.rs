@@ -90,9 +90,18 @@ fn listed(world: &World) -> BTreeMap<String, Value> {
     let all = world.octo(&["tasks", "--json", "--limit", "0"]).exits(0).json();
     let all = all.as_array().unwrap().clone();
     let by_id: BTreeMap<String, Value> =
-        all.iter().map(|t| (t["id"].as_str().unwrap().to_owned(), t.clone())).collect();
+        all.iter().map(|t| (t["id"].as_str().unwrap().to_owned(), without_moments(t))).collect();
     assert_eq!(by_id.len(), all.len(), "a task is listed twice");
     by_id
+}
+
+/// A start sees a running task anew: that moment in the history may differ, nothing else.
+fn without_moments(task: &Value) -> Value {
+    let mut task = task.clone();
+    if task["status"] == "running" {
+        task.as_object_mut().unwrap().remove("history");
+    }
+    task
 }
 
 #[test]

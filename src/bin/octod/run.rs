@@ -159,7 +159,6 @@ fn prepare_process(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
     }
     // The umask stays as it is: it is what tasks make their files with. Octo's own files all name their mode.
     let _ = std::env::set_current_dir("/");
-    raise_descriptor_limit();
     std::panic::set_hook(Box::new(|info| {
         tracing::error!(%info, "a defect in Octo");
         // Without its supervisor the daemon would only look alive. Tasks go on; a new daemon reads the facts.
@@ -181,11 +180,12 @@ fn open_log(path: &Path) -> std::io::Result<std::fs::File> {
     std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-fn raise_descriptor_limit() {
+/// Raises the daemon's own limit of open files; returns what it was, for the commands it runs.
+fn raise_descriptor_limit() -> Option<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard);
-    }
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536).max(soft), hard).ok()?;
+    Some(soft)
 }
 
 async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<(), Failure> {
@@ -273,6 +273,7 @@ fn surroundings(workspace: &Workspace, config: &Config) -> Result<Surroundings, 
         octo: workspace.octo.clone(),
         shim,
         log_quota: config.log_quota,
+        open_files: raise_descriptor_limit(),
         base_env,
         exported: vec![("ADDITIONAL_CLAUDE_ARGS".to_owned(), config.claude_args.clone())],
         secrets: config::secret_names().map(str::to_owned).collect(),

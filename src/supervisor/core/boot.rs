@@ -67,7 +67,7 @@ impl Core {
     }
 
     pub(super) fn boot_phase(&self, task: &Task) -> Phase {
-        if task.mark != self.limits.mark {
+        if task.mark != self.limits.mark || task.schema > crate::task::SCHEMA {
             Phase::Foreign
         } else if task.status.is_ended() {
             Phase::Settling
@@ -84,7 +84,7 @@ impl Core {
         let ids: Vec<TaskId> = self
             .live
             .iter()
-            .filter(|(_, l)| l.phase == Phase::Foreign && l.task.mark != self.limits.mark)
+            .filter(|(_, l)| l.phase == Phase::Foreign && l.task.mark != self.limits.mark && l.task.schema <= crate::task::SCHEMA)
             .map(|(id, _)| *id)
             .collect();
         for id in &ids {
