@@ -121,6 +121,9 @@ fn prepare(requests: Vec<StartRequest>, workspace: &FsPath) -> Result<Prepared, 
     let mut before = String::new();
     for mut request in requests {
         check_request(&request)?;
+        if let Some(env) = &mut request.env {
+            env.retain(|name, _| !is_secret(name));
+        }
         request.cwd = folder(&request.cwd, workspace)?;
         let mut env_digest = if request.same_env { before.clone() } else { String::new() };
         if let Some(env) = request.env.take() {
@@ -134,6 +137,11 @@ fn prepare(requests: Vec<StartRequest>, workspace: &FsPath) -> Result<Prepared, 
         tasks.push(NewTask { request, id, uuid: uuid.to_string(), env_digest });
     }
     Ok((tasks, envs))
+}
+
+/// Octo's own secrets are neither stored with a task nor given to one.
+fn is_secret(name: &str) -> bool {
+    crate::config::secret_names().any(|secret| secret == name)
 }
 
 fn check_request(request: &StartRequest) -> Result<(), Refused> {
@@ -154,6 +162,9 @@ fn check_request(request: &StartRequest) -> Result<(), Refused> {
     let odd = |name: &str| name.is_empty() || name.contains('=') || name.contains('\0');
     if let Some(name) = request.env_overrides.keys().find(|n| odd(n)) {
         return bad(&format!("`{name}` is no name of a variable"), "use --env NAME=VALUE");
+    }
+    if let Some(name) = request.env_overrides.keys().find(|n| is_secret(n)) {
+        return bad(&format!("{name} is a secret of Octo's own, which no task gets"), "use a variable of another name");
     }
     if request.env_overrides.values().any(|v| v.contains('\0')) {
         return bad("a variable cannot hold a NUL byte", "remove it");

@@ -157,6 +157,7 @@ fn prepare_process(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
     } else {
         subscriber.with_writer(std::io::stderr).init();
     }
+    // The umask stays as it is: it is what tasks make their files with. Octo's own files all name their mode.
     let _ = std::env::set_current_dir("/");
     std::panic::set_hook(Box::new(|info| {
         tracing::error!(%info, "a defect in Octo");
