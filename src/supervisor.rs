@@ -136,6 +136,11 @@ impl Handle {
         self.bell.subscribe()
     }
 
+    /// Tells everybody who listens that the daemon is about to leave: long polls answer at once.
+    pub fn ring_leaving(&self) {
+        let _ = self.bell.send(Event::Leaving);
+    }
+
     /// The store, for reading records.
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {
@@ -151,7 +156,9 @@ impl Handle {
     }
 }
 
-fn leaving() -> Refused {
+/// The refusal of a daemon that is on its way out.
+#[must_use]
+pub fn leaving() -> Refused {
     Refused::new(RefusedCode::Unavailable, "the daemon is leaving").hint("try again; the next command starts a new one")
 }
 
