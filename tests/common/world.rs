@@ -260,6 +260,11 @@ impl World {
         processes::with_variable("OCTO_WORKSPACE", self.root.as_os_str().as_bytes())
     }
 
+    /// Whether a daemon takes connections.
+    pub(crate) fn listens(&self) -> bool {
+        std::os::unix::net::UnixStream::connect(self.socket()).is_ok()
+    }
+
     pub(crate) fn daemons(&self) -> Vec<i32> {
         processes::daemons(&self.root)
     }
