@@ -275,6 +275,18 @@ impl World {
         self.task_processes().into_iter().map(processes::describe).collect()
     }
 
+    /// Waits until runs, temporary files and the trash are cleaned away; what is left otherwise.
+    pub(crate) fn left_files(&self) -> Vec<String> {
+        let names = |dir: PathBuf, keep: &dyn Fn(&str) -> bool| -> Vec<String> {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.filter_map(|e| e.file_name().into_string().ok()).filter(|name| !keep(name)).collect()
+        };
+        let kept = |name: &str| !name.starts_with('.') && (name.ends_with(".json") || name.ends_with(".log"));
+        let left = || [names(self.tasks_dir(), &kept), names(self.octo_dir().join("trash"), &|_| false)].concat();
+        holds_within(std::time::Duration::from_secs(15), || left().is_empty());
+        left()
+    }
+
     /// Kills everything of this world: what a power cut does to processes.
     pub(crate) fn kill_all(&mut self) {
         if let Some(daemon) = self.daemon.take() {

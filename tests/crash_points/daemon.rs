@@ -63,9 +63,8 @@ impl Series {
         let mut findings = Findings::default();
         self.world.start();
         check(&self.world, &mut self.history, false, &mut findings);
-        for process in self.world.left_over() {
-            findings.add(Kind::LeftOver, process);
-        }
+        let left = [self.world.left_over(), self.world.left_files()].concat();
+        left.into_iter().for_each(|what| findings.add(Kind::LeftOver, what));
         println!("crash points, {what}: tried={} reached={} {findings}", self.tried, self.reached);
         findings.assert_none();
         assert!(self.reached * 10 >= self.tried * 6, "too few points were reached: {} of {}", self.reached, self.tried);

@@ -68,9 +68,8 @@ fn a_shim_killed_before_any_of_its_calls_is_never_a_success_and_never_runs_twice
         history.push(known);
     }
     check(&world, &mut history, true, &mut findings);
-    for process in world.left_over() {
-        findings.add(Kind::LeftOver, process);
-    }
+    let left = [world.left_over(), world.left_files()].concat();
+    left.into_iter().for_each(|what| findings.add(Kind::LeftOver, what));
     println!("crash points, shim: {} in all, tried={} reached={reached} ends={ends:?} {findings}", all.len(), chosen.len());
     findings.assert_none();
     assert!(reached * 10 >= chosen.len() * 6, "too few points were reached: {reached} of {}", chosen.len());
