@@ -1,5 +1,6 @@
 //! A process inside a task may use `octo` in any way it likes: it never becomes the daemon's ancestor, so that
 //! cancelling its task can never take the daemon, or another task, along.
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so
 
 mod common;
 
@@ -169,7 +170,9 @@ fn the_daemon_of_another_workspace_works_inside_a_task_and_ends_with_it() {
     fs::create_dir(&inner).unwrap();
     let octo = format!("{OCTO} --workspace {}", quoted(&inner));
     let done = quoted(&world.side("done"));
-    let id = world.bg(&format!("{octo} daemon --detach && {octo} bg --wait 'echo hi' && {octo} bg 'sleep 600' && echo ok > {done}; sleep 600"));
+    let id = world.bg(&format!(
+        "{octo} daemon --detach && {octo} bg --wait 'echo hi' && {octo} bg 'sleep 600' && echo ok > {done}; sleep 600"
+    ));
     world.wait_for_line("done");
     let [inside] = processes::daemons(&inner)[..] else { panic!("{:?}", processes::daemons(&inner)) };
     assert_eq!(processes::shims_above(inside, world.root()).len(), 1);

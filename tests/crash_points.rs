@@ -4,6 +4,7 @@
 //! strace delivers the kill, so that a point is one system call and not a moment. `OCTO_CRASH_POINTS` says how
 //! many points each of the four series takes, spread evenly over all that there are (default 12; the long form
 //! is 1000: all of them).
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so
 
 mod common;
 #[path = "crash_points/daemon.rs"]

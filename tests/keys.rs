@@ -1,4 +1,5 @@
 //! A start that is repeated under its key is the same task, whenever the daemon was killed in between.
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so
 
 mod common;
 

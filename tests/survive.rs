@@ -1,6 +1,7 @@
 //! Nothing is lost: the daemon is killed at random under load, and what every client was told stays true.
 //!
 //! `OCTO_SOAK_KILLS` (default 100) and `OCTO_SOAK_SEED` set the length and the course of the soak.
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so
 
 mod common;
 #[path = "survive/field.rs"]

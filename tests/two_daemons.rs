@@ -1,4 +1,5 @@
 //! One workspace, one daemon, however many start at once; and whoever lost the race is served all the same.
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so
 
 mod common;
 

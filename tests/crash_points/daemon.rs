@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::strace::{self, CALLS, Point, Tracer, inject, points};
+use super::strace::{self, CALLS, Tracer, inject, points};
 use super::{spread, wanted};
 use crate::common::checker::{End, Findings, Kind, Known, Plan, check};
 use crate::common::world::{Daemon, has_ended};
@@ -104,7 +104,8 @@ impl Scene {
         if self == Scene::Stop {
             let running = |series: &Series, id: &str| {
                 let answer = series.world.ask("GET", &format!("/background-agents/{id}"), "");
-                answer.is_ok_and(|a| a.json()["status"] == "running") && series.world.runs(&series.history[at].plan.key) > 0
+                answer.is_ok_and(|a| a.json()["status"] == "running")
+                    && series.world.runs(&series.history[at].plan.key) > 0
             };
             if let Some(id) = series.history[at].id.clone() {
                 wait_until("the run", || ended(daemon) || running(series, &id));

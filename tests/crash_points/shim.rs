@@ -70,7 +70,11 @@ fn a_shim_killed_before_any_of_its_calls_is_never_a_success_and_never_runs_twice
     check(&world, &mut history, true, &mut findings);
     let left = [world.left_over(), world.left_files()].concat();
     left.into_iter().for_each(|what| findings.add(Kind::LeftOver, what));
-    println!("crash points, shim: {} in all, tried={} reached={reached} ends={ends:?} {findings}", all.len(), chosen.len());
+    println!(
+        "crash points, shim: {} in all, tried={} reached={reached} ends={ends:?} {findings}",
+        all.len(),
+        chosen.len()
+    );
     findings.assert_none();
     assert!(reached * 10 >= chosen.len() * 6, "too few points were reached: {reached} of {}", chosen.len());
 }

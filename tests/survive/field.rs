@@ -119,7 +119,9 @@ fn a_finished_task_is_never_run_again() {
     let mut world = World::new();
     world.start();
     let ends = ["exit 0", "exit 3", "kill -9 $$"];
-    let task = |(n, end): (usize, &&str)| world.bg(&format!("echo run >> {}; {end}", quoted(&world.side(&format!("done-{n}")))));
+    let task = |(n, end): (usize, &&str)| {
+        world.bg(&format!("echo run >> {}; {end}", quoted(&world.side(&format!("done-{n}")))))
+    };
     let ids: Vec<String> = ends.iter().enumerate().map(task).collect();
     let before: Vec<_> = ids.iter().map(|id| world.end_of(id)).collect();
     for _ in 0..10 {
