@@ -5,11 +5,13 @@
 //! A turn drains what has arrived, lets the core decide, saves everything that is due in one go (the
 //! group commit) and only then carries out what depended on it.
 
+use std::collections::HashMap;
+
 use super::Event;
 use super::core::{Ask, Batch, Core, Effect, Input, Now, Reply, RequestId, Saved};
 use crate::command::{Actor, Refused, RefusedCode};
 use crate::exec::Executor;
-use crate::store::{Persist, ReadError, SaveError};
+use crate::store::{Persist, ReadError, SaveError, Write};
 use crate::task::{Task, TaskId};
 
 /// What a turn tells the world.
@@ -100,12 +102,16 @@ impl<S: Persist, E: Executor> Engine<S, E> {
                 saved.failed.push((task.id, error));
             }
         }
+        batch.first.extend(intents(&batch));
         if !batch.first.is_empty() {
             let first = self.store.save(&batch.first);
             if let Some(Err(error)) = first.into_iter().find(Result::is_err) {
                 // Records may rely on any of these: none of them is saved.
                 saved.failed = batch.writes.iter().map(|(id, _)| (*id, error.clone())).collect();
                 saved.first = Some(error);
+                for first in batch.together.iter().filter_map(|group| group.first()) {
+                    self.store.drop_intent(*first);
+                }
                 return saved;
             }
         }
@@ -116,6 +122,10 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         let (ids, writes): (Vec<_>, Vec<_>) = batch.writes.into_iter().unzip();
         let results = self.store.save(&writes);
         saved.failed.extend(ids.into_iter().zip(results).filter_map(|(id, result)| result.err().map(|e| (id, e))));
+        // All are there now, or none of them shall be: the core takes back those of a batch that failed.
+        for first in batch.together.iter().filter_map(|group| group.first()) {
+            self.store.drop_intent(*first);
+        }
         saved
     }
 
@@ -174,4 +184,21 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         });
         self.core.step(Input::Folded { id, done }, now);
     }
+}
+
+/// For each start of several tasks, the one write that accepts them as a whole.
+fn intents(batch: &Batch) -> Vec<Write> {
+    if batch.together.is_empty() {
+        return Vec::new();
+    }
+    let records: HashMap<TaskId, &Task> = batch
+        .writes
+        .iter()
+        .filter_map(|(id, write)| match write {
+            Write::Task { task, .. } => Some((*id, &**task)),
+            Write::Remove(_) | Write::Env { .. } | Write::Intent(_) | Write::Marks(_) => None,
+        })
+        .collect();
+    let of = |group: &Vec<TaskId>| group.iter().filter_map(|id| records.get(id).map(|t| (*t).clone())).collect();
+    batch.together.iter().map(of).map(Write::Intent).collect()
 }

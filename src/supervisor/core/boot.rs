@@ -84,7 +84,9 @@ impl Core {
         let ids: Vec<TaskId> = self
             .live
             .iter()
-            .filter(|(_, l)| l.phase == Phase::Foreign && l.task.mark != self.limits.mark && l.task.schema <= crate::task::SCHEMA)
+            .filter(|(_, l)| {
+                l.phase == Phase::Foreign && l.task.mark != self.limits.mark && l.task.schema <= crate::task::SCHEMA
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in &ids {
