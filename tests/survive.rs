@@ -23,7 +23,7 @@ use common::number;
 fn random_kills_of_the_daemon_lose_nothing() {
     let (kills, seed) = (number("OCTO_SOAK_KILLS", 100), number("OCTO_SOAK_SEED", 1));
     let began = Instant::now();
-    let soaked = soak::run(kills, seed, &[]);
+    let soaked = soak::run(kills, seed, "");
     println!("soak: {soaked} seconds={:.1}", began.elapsed().as_secs_f64());
     soaked.findings.assert_none();
     assert!(soaked.hits >= kills * 95 / 100, "too few kills met a living daemon: {soaked}");
