@@ -142,7 +142,8 @@ impl Shim<'_> {
 
     fn make_child(&self, folder: &Folder, umask: Mode) -> io::Result<(File, Child)> {
         let log = folder.open_log()?;
-        let plan = Plan { argv: &self.args.argv, cwd: &self.args.cwd, log: &log, umask, open_files: self.args.open_files };
+        let plan =
+            Plan { argv: &self.args.argv, cwd: &self.args.cwd, log: &log, umask, open_files: self.args.open_files };
         let child = Child::fork(&plan, &[self.lock, &self.pokes.0])?;
         // A shim that lives long should not keep a folder busy that its owner may want to unmount.
         let _ = std::env::set_current_dir("/");

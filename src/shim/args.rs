@@ -61,7 +61,10 @@ mod tests {
     fn what_the_launcher_writes_is_read_back() {
         let args = parse("/r --cwd /w --quota 7 --leave-children --open-files 9 -- sh -c --cwd").unwrap();
         let argv = ["sh", "-c", "--cwd"].map(|w| CString::new(w).unwrap()).to_vec();
-        assert_eq!(args, Args { dir: "/r".into(), cwd: "/w".into(), quota: 7, leave_children: true, open_files: Some(9), argv });
+        assert_eq!(
+            args,
+            Args { dir: "/r".into(), cwd: "/w".into(), quota: 7, leave_children: true, open_files: Some(9), argv }
+        );
     }
 
     #[test]
