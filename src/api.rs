@@ -79,6 +79,7 @@ impl State {
     /// Asks the daemon to leave.
     pub fn leave(&self) {
         self.leave.send_replace(true);
+        self.supervisor.ring_leaving();
     }
 }
 

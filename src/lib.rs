@@ -66,6 +66,7 @@ pub mod doctor;
 pub mod exec;
 pub mod render;
 pub mod run;
+mod sabotage;
 pub mod shim;
 pub mod store;
 pub mod supervisor;

@@ -104,6 +104,9 @@ fn detach() -> io::Result<(OwnedFd, Poker)> {
     // Fails only for a leader of a group, which a shim that was spawned is not.
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    if crate::sabotage::broken("daemon_as_parent") {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    }
     Ok((lock, Poker(pokes)))
 }
 
