@@ -313,7 +313,9 @@ impl Follow {
     async fn ended(&mut self) -> Option<String> {
         let task = match self.state.record(self.id).await {
             Ok(task) => task,
-            Err(_) => return Some("removed".to_owned()),
+            Err(refused) if refused.code == RefusedCode::NotFound => return Some("removed".to_owned()),
+            // It cannot be read just now (a shortage, a failing disk): that is no end.
+            Err(_) => return None,
         };
         if matches!(self.source, Source::Nothing) {
             let tasks = self.state.fixed.octo.join("tasks");
