@@ -54,7 +54,7 @@ pub(crate) struct Conn {
 impl Conn {
     pub(crate) fn open(socket: &Path) -> io::Result<Conn> {
         let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(150)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(90)))?;
         stream.set_write_timeout(Some(Duration::from_secs(60)))?;
         Ok(Conn { stream: BufReader::new(stream) })
     }
