@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use octo::cli::{self, World};
 use octo::client::Client;
 use octo::command::{ListQuery, Refused};
-use octo::render::{Paint, count};
+use octo::render::{self, Paint, count};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 // This file is a module by `#[path]`, so its own modules need theirs.
@@ -83,7 +83,11 @@ async fn talk(world: &World, history: Option<PathBuf>) -> Result<(), Refused> {
     loop {
         let typed = tokio::select! {
             typed = editor.read() => typed,
-            _ = ended.recv() => return Ok(()),
+            _ = ended.recv() => {
+                // The cursor stands behind what was being typed.
+                drop(world.print("\n"));
+                return Ok(());
+            }
             _ = hung_up.recv() => return Ok(()),
         };
         match typed {
@@ -146,14 +150,12 @@ impl Session<'_> {
         let view = self.world.view();
         let active = known::lock(&self.known).active();
         let tasks = if active == 0 { String::new() } else { format!(" · {}", count(active, "active task")) };
-        let line = format!(
-            "{} {} · {}{tasks}\n",
-            view.paint(Paint::Bold, "Octo"),
-            env!("CARGO_PKG_VERSION"),
-            self.client.workspace().root.display()
-        );
-        let help = view.paint(Paint::Dim, "/bg COMMAND runs a command in the background, /help shows the rest\n");
-        drop(self.world.print(line + &help));
+        let cut = |text: String| view.width.map_or(text.clone(), |width| render::fit(&text, width));
+        let place = self.client.workspace().root.display().to_string();
+        let line = cut(format!("Octo {} · {}{tasks}", env!("CARGO_PKG_VERSION"), render::sanitize::line(&place)));
+        let help = cut("/bg COMMAND runs a command in the background, /help shows the rest".to_owned());
+        let (line, help) = (view.paint(Paint::Bold, &line), view.paint(Paint::Dim, &help));
+        drop(self.world.print(format!("{line}\n{help}\n")));
     }
 
     fn farewell(&self) {

@@ -3,7 +3,7 @@
 //! Handlers translate: a request becomes an [`Ask`](crate::supervisor::core::Ask) or a query to the
 //! supervisor, its reply becomes JSON, a [`Refused`] becomes `{"error":{...}}` with the fitting status.
 //! They decide nothing. Who the peer is, is found out once per connection from the kernel
-//! ([`peer`]), and what it may do is asked in one place ([`peer::Rights`]).
+//! (the `peer` module), and what it may do is asked in one place ([`Rights`]).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -79,6 +79,7 @@ impl State {
     /// Asks the daemon to leave.
     pub fn leave(&self) {
         self.leave.send_replace(true);
+        self.supervisor.ring_leaving();
     }
 }
 

@@ -7,7 +7,7 @@
 //!  supervisor <--Judgement-- judge <--ClaudeOutcome-- read_result <--------------- out.log
 //! ```
 //!
-//! * [`wrapper`] and [`run_wrapper`] run inside a task, before every `claude` that it starts by name, at
+//! * [`wrapper()`] and [`run_wrapper`] run inside a task, before every `claude` that it starts by name, at
 //!   any depth of scripts and pipes. The wrapper replaces itself by the real program (`exec`), so that the
 //!   process number, the signals, the exit code and the streams are claude's own. It knows nothing but its
 //!   environment: no settings file is read, no daemon is asked. A `claude` named with a path (`./claude`,

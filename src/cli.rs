@@ -14,11 +14,14 @@ use crate::render::sanitize;
 mod bg;
 mod completions;
 mod daemon;
+mod doctor;
+mod init;
 mod logs;
 mod status;
 mod stop;
 mod task;
 mod tasks;
+mod trust;
 mod wait;
 mod world;
 
@@ -69,6 +72,16 @@ pub enum Verb {
     /// Shows one task, or does something with it
     #[command(args_conflicts_with_subcommands = false)]
     Task(task::TaskArgs),
+    /// Makes the current folder a workspace
+    Init,
+    /// Accepts records and settings files that came from elsewhere
+    Trust,
+    /// Looks at what the promises stand on here, and says what to do
+    Doctor {
+        /// Prints one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints a completion script for a shell
     Completions {
         /// The shell
@@ -105,6 +118,9 @@ pub async fn run(world: &World, verb: Verb) -> u8 {
         Verb::Bg(args) => bg::run(world, args).await,
         Verb::Tasks(args) => tasks::run(world, args).await,
         Verb::Task(args) => task::run(world, args).await,
+        Verb::Init => init::run(world),
+        Verb::Trust => trust::run(world).await,
+        Verb::Doctor { json } => doctor::run(world, json),
         Verb::Completions { shell } => completions::run(world, shell),
     };
     match result {

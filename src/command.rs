@@ -85,6 +85,9 @@ pub struct StartRequest {
     /// The caller's environment; absent: the daemon's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<Env>,
+    /// The environment is that of the item before, in an array; then `env` is absent.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub same_env: bool,
     /// Variables set on top of it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env_overrides: BTreeMap<String, String>,

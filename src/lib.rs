@@ -1,4 +1,57 @@
-//! Octo: a supervisor daemon for background work that nothing can lose.
+//! Octo: a supervisor daemon for background work that nothing can lose. This page is the map of the house.
+//!
+//! ```text
+//!  REPL   CLI   scripts   `octo` inside a task
+//!    \     |      |            |
+//!     `----+------+---- one door: HTTP API on the Unix socket `.octo/octo.sock`   [api], [client]
+//!                           |
+//!                     supervisor: ONE thread owns all state                       [supervisor]
+//!            core (pure: input, now -> effects)    engine, driver (run the effects)
+//!                |                 |                        |
+//!            store              executor                 doorbell (broadcast)
+//!      .octo/tasks/<id>.json     process                                          [store], [exec]
+//!                                  |
+//!                     one shim per run: holds the child, outlives the daemon      [run], [shim]
+//! ```
+//!
+//! # Who owns what
+//!
+//! * [`task`] is the record, field for field, and every step its life may take ([`task::Status::next`]).
+//! * [`command`] is the vocabulary that all surfaces share: requests, answers, refusals.
+//! * [`supervisor::core`] decides, without IO and without a clock. [`supervisor::engine`] saves what was decided,
+//!   then carries out what depended on it. [`supervisor`] gives it a thread and an inbox.
+//! * [`store`] is the only writer of records: atomic, durable, many in one sync. It knows no policy.
+//! * [`run`] is the model of processes and locks: what a run leaves on disk and what that means. **Read its
+//!   page first**: everything else stands on it. [`shim`] is the small program that holds one run.
+//! * [`exec`] joins the two: it launches runs and looks at them. [`watch`] tells when to look.
+//! * [`api`] translates HTTP into requests and back. [`client`] is its other end; every surface uses it, so that
+//!   none can do more than the API allows. [`ancestry`] tells a task from its owner.
+//! * [`cli`], [`chat`] and [`render`] are what people see; the REPL is in `bots/repl.rs`, outside the library.
+//! * [`claude`] wraps `claude` inside tasks and reads what it reports.
+//! * [`config`], [`workspace`], [`trust`] and [`doctor`]: settings, the `.octo/` folder and its lock, what came
+//!   with a clone, and what may be wrong with the surroundings.
+//!
+//! # Three programs
+//!
+//! `octo` is the lean client, `octod` the daemon, `octo-shim` holds one running command each. They share this
+//! library, and each links only what it uses.
+//!
+//! # The promises
+//!
+//! Each has tests that fail when it is broken (in brackets).
+//!
+//! 1. No accepted task vanishes, and no run starts twice (`tests/engine.rs`, `survive`, `crash_points`, `keys`).
+//! 2. A task that runs when the daemon dies goes on, and its true exit status and whole output are there
+//!    afterwards (`survive`, `shim`).
+//! 3. Every end is told at least once: a notice is part of the save that ends the task (`engine`, `survive`).
+//! 4. A cancelled task leaves no process behind (`trees`, `shim`).
+//! 5. No input, file or output stops the daemon from starting or running (`records`, `faults`, `hostile`).
+//! 6. No secret of Octo's own reaches a task (`lifecycle`).
+//!
+//! # Where to add what
+//!
+//! A setting is a row in [`config::VARS`], a REPL command a row in [`chat::COMMANDS`], a route a handler in
+//! `src/api/` and its page in `src/api/openapi.rs`, an executor an implementation of [`exec::Executor`].
 
 pub mod ancestry;
 pub mod api;
@@ -13,6 +66,7 @@ pub mod doctor;
 pub mod exec;
 pub mod render;
 pub mod run;
+mod sabotage;
 pub mod shim;
 pub mod store;
 pub mod supervisor;

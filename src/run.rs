@@ -41,7 +41,7 @@
 //!
 //! # The verdict
 //!
-//! [`verdict`] is one pure function, used at boot, on a poke and on the sweep, never on a record that
+//! [`verdict()`] is one pure function, used at boot, on a poke and on the sweep, never on a record that
 //! has ended. [`RunDir::facts`] reads lock, claim, exit in this order: a free lock makes final what is
 //! read after it.
 //!

@@ -104,6 +104,9 @@ fn detach() -> io::Result<(OwnedFd, Poker)> {
     // Fails only for a leader of a group, which a shim that was spawned is not.
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    if crate::sabotage::broken("daemon_as_parent") {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    }
     Ok((lock, Poker(pokes)))
 }
 
@@ -142,7 +145,8 @@ impl Shim<'_> {
 
     fn make_child(&self, folder: &Folder, umask: Mode) -> io::Result<(File, Child)> {
         let log = folder.open_log()?;
-        let plan = Plan { argv: &self.args.argv, cwd: &self.args.cwd, log: &log, umask };
+        let plan =
+            Plan { argv: &self.args.argv, cwd: &self.args.cwd, log: &log, umask, open_files: self.args.open_files };
         let child = Child::fork(&plan, &[self.lock, &self.pokes.0])?;
         // A shim that lives long should not keep a folder busy that its owner may want to unmount.
         let _ = std::env::set_current_dir("/");

@@ -136,6 +136,11 @@ impl Handle {
         self.bell.subscribe()
     }
 
+    /// Tells everybody who listens that the daemon is about to leave: long polls answer at once.
+    pub fn ring_leaving(&self) {
+        let _ = self.bell.send(Event::Leaving);
+    }
+
     /// The store, for reading records.
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {
@@ -151,7 +156,9 @@ impl Handle {
     }
 }
 
-fn leaving() -> Refused {
+/// The refusal of a daemon that is on its way out.
+#[must_use]
+pub fn leaving() -> Refused {
     Refused::new(RefusedCode::Unavailable, "the daemon is leaving").hint("try again; the next command starts a new one")
 }
 
@@ -171,10 +178,18 @@ where
 {
     let (tx, rx) = mpsc::channel(INBOX);
     let (bell, _) = broadcast::channel(BELL);
+    let runtime = tokio::runtime::Handle::current();
+    let thread = std::thread::Builder::new().name("supervisor".to_owned());
+    #[cfg(debug_assertions)]
+    if crate::sabotage::broken("told_before_saved") {
+        let engine = engine::Engine::new(core, crate::sabotage::Late::new(Arc::clone(&store)), exec);
+        let driver = driver::Driver::new(engine, rx, pokes, bell.clone(), disk);
+        thread.spawn(move || driver.run(&runtime))?;
+        return Ok(Handle { tx, bell, store });
+    }
     let engine = engine::Engine::new(core, Arc::clone(&store), exec);
     let driver = driver::Driver::new(engine, rx, pokes, bell.clone(), disk);
-    let runtime = tokio::runtime::Handle::current();
-    std::thread::Builder::new().name("supervisor".to_owned()).spawn(move || driver.run(&runtime))?;
+    thread.spawn(move || driver.run(&runtime))?;
     Ok(Handle { tx, bell, store })
 }
 

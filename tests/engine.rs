@@ -1,5 +1,7 @@
 //! The engine with a store that dies and runs that never were: the life of tasks, and every death in it.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on should panic
+
 use std::collections::{BTreeMap, HashSet};
 
 use octo::command::{Actor, ListQuery, RefusedCode, StartRequest, TaskRef};

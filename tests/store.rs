@@ -126,7 +126,7 @@ fn what_was_saved_is_what_a_fresh_store_reads() {
     let (old, live): (Vec<Task>, Vec<Task>) = batch.iter().cloned().partition(|t| t.status.is_ended());
     assert_eq!(loaded.live, live);
     assert_eq!(loaded.ended.len(), old.len());
-    assert_eq!(loaded.marks, Marks { numbers_used: 200, seq_used: 0 });
+    assert_eq!(loaded.marks, Marks { numbers_used: 200, seq_used: 0, ..Marks::default() });
     for task in &batch {
         assert_eq!(fresh.read(task.id).unwrap(), *task);
     }
@@ -165,11 +165,15 @@ fn the_order_within_a_batch_holds_for_one_task_too() {
 fn marks_keep_the_number_of_the_newest_task_used_after_it_is_gone() {
     let world = World::new();
     let (store, _) = world.boot();
-    let used = Marks { numbers_used: 7, seq_used: 40 };
+    let used = Marks { numbers_used: 7, seq_used: 40, ..Marks::default() };
     save(&store, &[write(&ended(7)), Write::Marks(used), Write::Remove(id(7))]);
     assert_eq!(world.boot().1.marks, used);
-    save(&store, &[Write::Marks(Marks { numbers_used: 3, seq_used: 41 })]);
-    assert_eq!(world.boot().1.marks, Marks { numbers_used: 7, seq_used: 41 }, "marks never go down");
+    save(&store, &[Write::Marks(Marks { numbers_used: 3, seq_used: 41, ..Marks::default() })]);
+    assert_eq!(
+        world.boot().1.marks,
+        Marks { numbers_used: 7, seq_used: 41, ..Marks::default() },
+        "marks never go down"
+    );
     fs::write(world.octo().join("marks.json"), "{\"numbers_used\":").unwrap();
     let (_, loaded) = world.boot();
     assert_eq!(loaded.problems.len(), 1);
@@ -211,7 +215,7 @@ fn a_record_fails_with_its_environment_and_a_removal_with_its_marks() {
     fs::create_dir(world.octo().join("marks.json")).unwrap();
     let mut needs = task(1);
     needs.env = digest.clone();
-    let marks = Marks { numbers_used: 5, seq_used: 0 };
+    let marks = Marks { numbers_used: 5, seq_used: 0, ..Marks::default() };
     let results = store.save(&[
         write_live(&needs),
         Write::Env { digest, env: env("x") },

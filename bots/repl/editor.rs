@@ -229,8 +229,11 @@ fn hint(typed: &str, known: &Known) -> Option<Hint> {
     }
 }
 
-/// A command's forms in one line: `COMMAND | list | kill ID | clear`.
+/// A command's forms in one line: `COMMAND | list | kill ID | clear`, `ID [cancel | logs]`.
 fn usage(command: &octo::chat::Command) -> String {
+    if let Argument::Task(verbs) = command.argument {
+        return format!("ID [{}]", verbs.join(" | "));
+    }
     command.forms.iter().map(|(form, _)| *form).collect::<Vec<_>>().join(" | ")
 }
 
@@ -285,6 +288,7 @@ mod tests {
         assert_eq!(shown("/rec"), Some(("ap".into(), Some("ap".into()))));
         assert_eq!(shown("/ta"), None, "two commands fit");
         assert_eq!(shown("/bg"), Some((" COMMAND | list | kill ID | clear".into(), None)));
+        assert_eq!(shown("/task "), Some(("ID [cancel | logs | retry | rm]".into(), None)));
         assert_eq!(shown("/tasks "), Some(("[STATUS]".into(), None)));
         assert_eq!(shown("/task 12"), Some(("  … dispatched sleep 60".into(), None)));
         assert_eq!(shown("/task 99"), None);

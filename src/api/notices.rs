@@ -5,10 +5,11 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State as Extract};
 use axum::http::StatusCode;
 use serde::Deserialize;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::{Error, Peer, Rights, State, bad_input, wait_of};
 use crate::command::{NoticeItem, NoticePage, Refused, RefusedCode};
-use crate::supervisor::Event;
+use crate::supervisor::{Event, leaving};
 
 /// Notices on one page.
 const PAGE: usize = 100;
@@ -42,14 +43,18 @@ pub(super) async fn notices(
             return Ok(Json(page));
         }
         let rung = tokio::time::timeout_at(deadline, async {
-            while let Ok(event) = bell.recv().await {
-                if matches!(event, Event::Notice { .. } | Event::Leaving) {
-                    return;
+            loop {
+                match bell.recv().await {
+                    Ok(Event::Notice { .. }) | Err(RecvError::Lagged(_)) => return true,
+                    Ok(Event::Task { .. }) => {}
+                    Ok(Event::Leaving) | Err(RecvError::Closed) => return false,
                 }
             }
         });
-        if rung.await.is_err() {
-            return Ok(Json(page));
+        match rung.await {
+            Ok(true) => {}
+            Ok(false) => return Err(leaving().into()),
+            Err(_) => return Ok(Json(page)),
         }
     }
 }

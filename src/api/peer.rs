@@ -95,7 +95,7 @@ fn forbidden() -> Refused {
 
 /// The name of a surface as records keep it: what the client says, if it is a plain word.
 #[must_use]
-pub fn surface(headers: &axum::http::HeaderMap) -> &str {
+pub(super) fn surface(headers: &axum::http::HeaderMap) -> &str {
     let said = headers.get("x-octo-client").and_then(|v| v.to_str().ok()).unwrap_or("api");
     let plain = !said.is_empty() && said.len() <= 32 && said.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if plain { said } else { "api" }
@@ -103,6 +103,6 @@ pub fn surface(headers: &axum::http::HeaderMap) -> &str {
 
 /// The workspace of a daemon, for [`Peer::of`].
 #[must_use]
-pub fn workspace_at(root: &Path, octo: &Path) -> Workspace {
+pub(super) fn workspace_at(root: &Path, octo: &Path) -> Workspace {
     Workspace { root: root.to_owned(), octo: octo.to_owned() }
 }

@@ -9,14 +9,15 @@ use axum::extract::{Extension, Path, Query, State as Extract};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::peer::surface;
 use super::read::blocking;
 use super::{Error, Peer, Rights, State, bad_input, json_or_default, wait_of};
 use crate::command::{Env, ListQuery, Listing, Refused, RefusedCode, StartRequest, Started, StopRequest, TaskRef};
 use crate::store;
-use crate::supervisor::Event;
 use crate::supervisor::core::{Ask, NewTask, Reply, Resolved};
+use crate::supervisor::{Event, leaving};
 use crate::task::{Kind, Task, TaskId};
 
 /// A start takes this many tasks at once: one sync of the folder still covers them in about a second.
@@ -117,20 +118,30 @@ fn prepare(requests: Vec<StartRequest>, workspace: &FsPath) -> Result<Prepared, 
     }
     let mut tasks = Vec::with_capacity(requests.len());
     let mut envs: Vec<(String, Env)> = Vec::new();
+    let mut before = String::new();
     for mut request in requests {
         check_request(&request)?;
+        if let Some(env) = &mut request.env {
+            env.retain(|name, _| !is_secret(name));
+        }
         request.cwd = folder(&request.cwd, workspace)?;
-        let mut env_digest = String::new();
+        let mut env_digest = if request.same_env { before.clone() } else { String::new() };
         if let Some(env) = request.env.take() {
             env_digest = store::env_digest(&env);
             if !envs.iter().any(|(digest, _)| *digest == env_digest) {
                 envs.push((env_digest.clone(), env));
             }
         }
+        before.clone_from(&env_digest);
         let (uuid, id) = TaskId::random();
         tasks.push(NewTask { request, id, uuid: uuid.to_string(), env_digest });
     }
     Ok((tasks, envs))
+}
+
+/// Octo's own secrets are neither stored with a task nor given to one.
+fn is_secret(name: &str) -> bool {
+    crate::config::secret_names().any(|secret| secret == name)
 }
 
 fn check_request(request: &StartRequest) -> Result<(), Refused> {
@@ -151,6 +162,9 @@ fn check_request(request: &StartRequest) -> Result<(), Refused> {
     let odd = |name: &str| name.is_empty() || name.contains('=') || name.contains('\0');
     if let Some(name) = request.env_overrides.keys().find(|n| odd(n)) {
         return bad(&format!("`{name}` is no name of a variable"), "use --env NAME=VALUE");
+    }
+    if let Some(name) = request.env_overrides.keys().find(|n| is_secret(n)) {
+        return bad(&format!("{name} is a secret of Octo's own, which no task gets"), "use a variable of another name");
     }
     if request.env_overrides.values().any(|v| v.contains('\0')) {
         return bad("a variable cannot hold a NUL byte", "remove it");
@@ -175,6 +189,8 @@ fn folder(cwd: &str, workspace: &FsPath) -> Result<String, Refused> {
 pub(super) struct ShowQuery {
     /// Answer when the task has ended or asks something, or after this many seconds.
     wait: Option<u64>,
+    /// The newest question that the client knows of: only a newer one is news.
+    seen: Option<String>,
 }
 
 pub(super) async fn show(
@@ -186,35 +202,43 @@ pub(super) async fn show(
     let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
     let id = state.id_of(reference).await?;
     state.check(&peer, Rights::Look(id)).await?;
-    Ok(Json(state.wait_for(id, query.wait).await?))
+    Ok(Json(state.wait_for(id, &query).await?))
 }
 
 impl State {
     /// The task as it stands when it has ended or a question opened; else after the time is up.
-    async fn wait_for(&self, id: TaskId, seconds: Option<u64>) -> Result<Task, Refused> {
-        let deadline = tokio::time::Instant::now() + wait_of(seconds);
+    async fn wait_for(&self, id: TaskId, query: &ShowQuery) -> Result<Task, Refused> {
+        let deadline = tokio::time::Instant::now() + wait_of(query.wait);
         // Listen first, then look: nothing that happens in between is missed.
         let mut bell = self.supervisor.listen();
         loop {
             let task = self.record(id).await?;
-            if task.status.is_ended() || !task.paused_question.is_empty() || seconds.is_none() {
+            if task.status.is_ended() || asks_news(&task, query.seen.as_deref()) || query.wait.is_none() {
                 return Ok(task);
             }
             let rung = tokio::time::timeout_at(deadline, async {
                 loop {
                     match bell.recv().await {
-                        Ok(Event::Task { id: other }) if other == id => return,
+                        Ok(Event::Task { id: other }) if other == id => return true,
                         Ok(Event::Task { .. } | Event::Notice { .. }) => {}
-                        // Lagged, leaving, gone: look again, or let the client come back.
-                        Ok(Event::Leaving) | Err(_) => return,
+                        Err(RecvError::Lagged(_)) => return true,
+                        Ok(Event::Leaving) | Err(RecvError::Closed) => return false,
                     }
                 }
             });
-            if rung.await.is_err() {
-                return self.record(id).await;
+            match rung.await {
+                Ok(true) => {}
+                Ok(false) => return Err(leaving()),
+                Err(_) => return self.record(id).await,
             }
         }
     }
+}
+
+/// Whether a question is open that the client was not told of yet.
+fn asks_news(task: &Task, seen: Option<&str>) -> bool {
+    let newest = task.questions.iter().rev().find(|q| q.open);
+    newest.map_or(!task.paused_question.is_empty(), |q| seen != Some(q.id.as_str()))
 }
 
 pub(super) async fn stop(

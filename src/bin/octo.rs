@@ -44,6 +44,8 @@ fn world(workspace: Option<PathBuf>) -> World {
         surface: "cli",
         terminal: terminal(),
         out: RefCell::new(Box::new(std::io::stdout())),
+        data: directories::ProjectDirs::from("", "", "octo").map(|d| d.data_dir().to_owned()),
+        exe: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("octo")),
         err: RefCell::new(Box::new(std::io::stderr())),
         found: OnceCell::new(),
     }

@@ -65,8 +65,7 @@ pub(super) async fn run(world: &World, args: BgArgs) -> Result<(), Failure> {
         }
         Some(file) => {
             let lines = batch(&read_batch(file)?, file)?;
-            let requests = lines.into_iter().map(|command| StartRequest { command, ..base.clone() }).collect();
-            client.start_all(requests).await?
+            client.start_all(requests(&base, lines)).await?
         }
     };
     if !args.json {
@@ -77,6 +76,16 @@ pub(super) async fn run(world: &World, args: BgArgs) -> Result<(), Failure> {
         return Ok(());
     }
     if args.wait { wait_for_all(world, &args, &started).await } else { Ok(()) }
+}
+
+/// One request a line; the environment, which may be large, travels once.
+fn requests(base: &StartRequest, lines: Vec<String>) -> Vec<StartRequest> {
+    let later = StartRequest { env: None, same_env: true, ..base.clone() };
+    let of = |(i, command): (usize, String)| match i {
+        0 => StartRequest { command, ..base.clone() },
+        _ => StartRequest { command, ..later.clone() },
+    };
+    lines.into_iter().enumerate().map(of).collect()
 }
 
 /// Starts one shell command line in the current folder, with this environment.

@@ -22,13 +22,20 @@ pub(super) async fn run(world: &World, kill_tasks: bool) -> Result<(), Failure> 
         }
         client = world.client()?;
     }
-    let pid = client.status().await?.pid;
-    let process = watch(pid);
-    client.shutdown(&ShutdownRequest { kill_tasks }).await?;
+    let process = match client.status().await {
+        Ok(status) => {
+            let process = watch(status.pid);
+            client.shutdown(&ShutdownRequest { kill_tasks }).await?;
+            process
+        }
+        // It answers nothing any more because it is on its way out already: see it off.
+        Err(refused) if refused.code == RefusedCode::Unavailable => None,
+        Err(refused) => return Err(refused.into()),
+    };
     if gone(&client, process).await {
         return Ok(());
     }
-    let message = format!("the daemon (pid {pid}) agreed to stop and has not exited after {} s", EXIT_WITHIN.as_secs());
+    let message = format!("the daemon was asked to stop and has not exited after {} s", EXIT_WITHIN.as_secs());
     Err(Refused::new(RefusedCode::Internal, message).hint("`octo status` shows whether it still answers").into())
 }
 

@@ -58,6 +58,10 @@ pub struct World {
     pub terminal: Terminal,
     /// Standard output.
     pub out: RefCell<Box<dyn Write>>,
+    /// The folder where this user's data for Octo is kept; `None` without a home.
+    pub data: Option<PathBuf>,
+    /// This program.
+    pub exe: PathBuf,
     /// Standard error.
     pub err: RefCell<Box<dyn Write>>,
     /// The workspace, once it was looked for.

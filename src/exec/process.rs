@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use super::{Executor, LaunchError, Look, Report};
 use crate::claude;
 use crate::command::EnvValue;
-use crate::run::{self, Claim, Exit, ExitFact, Facts, Folded, LaunchSpec, LockFact, RunDir};
+use crate::run::{self, Claim, ClaimFact, Exit, ExitFact, Facts, Folded, LaunchSpec, LockFact, RunDir};
 use crate::store::Store;
 use crate::supervisor::Pokes;
 use crate::supervisor::core::Input;
@@ -36,6 +36,8 @@ pub struct Surroundings {
     pub base_env: Vec<(OsString, OsString)>,
     /// Settings that tasks see as variables: (name, value).
     pub exported: Vec<(String, String)>,
+    /// The soft limit of open files that commands get; `None`: the daemon's.
+    pub open_files: Option<u64>,
     /// Variables that never reach a task.
     pub secrets: Vec<String>,
 }
@@ -137,6 +139,19 @@ impl ProcessExecutor {
         found.map(|(_, value)| value.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
+    /// A claim or exit record that makes no sense is kept for whoever wants to know why; its task has ended.
+    fn set_aside(&self, id: TaskId, run: u32, dir: &RunDir) {
+        let Ok(facts) = dir.facts() else { return };
+        let claim = (facts.claim == ClaimFact::Unreadable).then_some("claim.json");
+        let exit = (facts.exit == ExitFact::Unreadable).then_some("exit.json");
+        if facts.lock == LockFact::Free {
+            for name in claim.into_iter().chain(exit) {
+                let problem = self.store.quarantine(&format!("{id}/run-{run}/{name}"), "it makes no sense");
+                tracing::warn!(%id, run, %problem, "a run left a file that cannot be read");
+            }
+        }
+    }
+
     fn signal(&self, id: TaskId, run: u32, claim: &Claim, signal: Signal) {
         match self.dir(id, run).signal_shim(claim, signal) {
             Ok(true) => {}
@@ -161,6 +176,7 @@ impl Executor for ProcessExecutor {
             env: self.environment(task)?,
             leave_children: task.leave_children,
             log_quota: self.around.log_quota,
+            open_files: self.around.open_files,
         };
         let launched = self.dir(task.id, task.run).launch(&spec).map_err(|error| launch_error(&error))?;
         if let Err(error) = self.watcher.launched(task.id, launched.pokes, launched.child) {
@@ -210,6 +226,7 @@ impl Executor for ProcessExecutor {
     fn fold(&mut self, task: &Task) -> io::Result<bool> {
         for run in run::run_folders(&self.tasks, task.id)? {
             let dir = self.dir(task.id, run);
+            self.set_aside(task.id, run, &dir);
             let keep = log_differs(&dir.log_path(), if run == task.run { &task.result } else { "" })?;
             if matches!(dir.fold(keep)?, Folded::StillHeld) {
                 return Ok(false);
@@ -242,8 +259,11 @@ impl Executor for ProcessExecutor {
     }
 }
 
+/// Why there was no thread, and the job, to be done in place.
+type NotSpawned = (io::Error, Box<dyn FnOnce() + Send>);
+
 /// Runs a job on a thread of its own; gives it back when there is none to be had.
-fn spawn<F: FnOnce() + Send + 'static>(name: &str, job: F) -> Result<(), (io::Error, Box<dyn FnOnce() + Send>)> {
+fn spawn<F: FnOnce() + Send + 'static>(name: &str, job: F) -> Result<(), NotSpawned> {
     let slot = Arc::new(std::sync::Mutex::new(Some(job)));
     let take =
         |slot: &std::sync::Mutex<Option<F>>| slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();

@@ -31,6 +31,8 @@ pub struct LaunchSpec {
     pub leave_children: bool,
     /// How many bytes the log may have before the run is stopped; 0: no limit.
     pub log_quota: u64,
+    /// The command's soft limit of open files; `None`: the caller's own.
+    pub open_files: Option<u64>,
 }
 
 /// A shim that was launched.
@@ -80,6 +82,9 @@ impl RunDir {
         command.arg("--quota").arg(spec.log_quota.to_string());
         if spec.leave_children {
             command.arg("--leave-children");
+        }
+        if let Some(limit) = spec.open_files {
+            command.arg("--open-files").arg(limit.to_string());
         }
         command.arg("--").args(&spec.argv).env_clear().envs(spec.env.iter().map(|(k, v)| (k, v)));
         Ok(command)

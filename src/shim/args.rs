@@ -1,4 +1,5 @@
-//! The shim's command line: `octo-shim RUNDIR --cwd DIR --quota BYTES [--leave-children] -- ARGV...`.
+//! The shim's command line: `octo-shim RUNDIR --cwd DIR --quota BYTES [--leave-children]
+//! [--open-files N] -- ARGV...`.
 //!
 //! Only `octo::run` writes it, so it is read without help texts and without a parser's weight.
 
@@ -13,6 +14,8 @@ pub(super) struct Args {
     pub(super) cwd: PathBuf,
     pub(super) quota: u64,
     pub(super) leave_children: bool,
+    /// The command's soft limit of open files, when it is not to be the daemon's own.
+    pub(super) open_files: Option<u64>,
     pub(super) argv: Vec<CString>,
 }
 
@@ -20,7 +23,7 @@ impl Args {
     /// Reads the words after the program's name.
     pub(super) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Args, &'static str> {
         let dir = words.next().ok_or("the run folder is missing")?.into();
-        let (mut cwd, mut quota, mut leave_children) = (None, None, false);
+        let (mut cwd, mut quota, mut leave_children, mut open_files) = (None, None, false, None);
         loop {
             let word = words.next().ok_or("`--` and the command are missing")?;
             match word.to_str() {
@@ -28,6 +31,10 @@ impl Args {
                 Some("--cwd") => cwd = words.next().map(PathBuf::from),
                 Some("--quota") => quota = words.next().and_then(|w| w.to_str()?.parse().ok()),
                 Some("--leave-children") => leave_children = true,
+                Some("--open-files") => {
+                    let limit = words.next().and_then(|w| w.to_str()?.parse().ok());
+                    open_files = Some(limit.ok_or("--open-files has no number")?);
+                }
                 _ => return Err("there is an option that this version does not know"),
             }
         }
@@ -37,7 +44,8 @@ impl Args {
             return Err("the command is missing");
         }
         let cwd = cwd.ok_or("--cwd is missing")?;
-        Ok(Args { dir, cwd, quota: quota.ok_or("--quota is missing, or no number")?, leave_children, argv })
+        let quota = quota.ok_or("--quota is missing, or no number")?;
+        Ok(Args { dir, cwd, quota, leave_children, open_files, argv })
     }
 }
 
@@ -51,9 +59,12 @@ mod tests {
 
     #[test]
     fn what_the_launcher_writes_is_read_back() {
-        let args = parse("/r --cwd /w --quota 7 --leave-children -- sh -c --cwd").unwrap();
+        let args = parse("/r --cwd /w --quota 7 --leave-children --open-files 9 -- sh -c --cwd").unwrap();
         let argv = ["sh", "-c", "--cwd"].map(|w| CString::new(w).unwrap()).to_vec();
-        assert_eq!(args, Args { dir: "/r".into(), cwd: "/w".into(), quota: 7, leave_children: true, argv });
+        assert_eq!(
+            args,
+            Args { dir: "/r".into(), cwd: "/w".into(), quota: 7, leave_children: true, open_files: Some(9), argv }
+        );
     }
 
     #[test]
@@ -65,6 +76,7 @@ mod tests {
             "/r --cwd /w -- true",
             "/r --quota 7 -- true",
             "/r --cwd /w --quota x -- true",
+            "/r --cwd /w --quota 7 --open-files -- true",
             "/r --cwd /w --quota 7 --new -- true",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -21,6 +21,7 @@ pub(super) struct Plan<'a> {
     pub(super) log: &'a File,
     /// The mask for new files that the shim was started with; its own is stricter.
     pub(super) umask: Mode,
+    pub(super) open_files: Option<u64>,
 }
 
 /// The command's process: first waiting, then released. It leads its own group.
@@ -123,6 +124,9 @@ fn run(plan: &Plan<'_>, wait: &OwnedFd, report: OwnedFd) -> ! {
 fn prepare(plan: &Plan<'_>) -> io::Result<()> {
     setpgid(None, None)?;
     rustix::process::umask(plan.umask);
+    if let Some(limit) = plan.open_files {
+        sys::limit_open_files(limit)?;
+    }
     let null = File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(plan.log)?;

@@ -46,8 +46,11 @@ impl Folder {
 
     /// Tries to win the right to run the command. `false`: somebody else did.
     ///
-    /// The content is not synced (see the sync table of [`crate::run`]); the link is, by [`Folder::sync`].
+    /// The content is not synced (see the sync table of [`crate::run`]); the link is, by the sync of the folder.
     pub(super) fn claim(&self, claim: &Claim) -> io::Result<bool> {
+        if crate::sabotage::broken("no_claim") {
+            return Ok(true);
+        }
         let mut file = create(&self.dir, &self.temp_claim)?;
         let won = serde_json::to_vec(claim).map_err(io::Error::other).and_then(|text| {
             file.write_all(&text)?;

@@ -103,3 +103,11 @@ pub(super) fn close_copy(fd: &std::os::fd::OwnedFd) {
     // descriptor in this copy of the memory is never dropped and never used again.
     unsafe { libc::close(fd.as_raw_fd()) };
 }
+
+/// Sets the soft limit of open files: the daemon raises its own, and a command that uses `select` must not
+/// inherit that.
+pub(super) fn limit_open_files(soft: u64) -> io::Result<()> {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = Some(limit.maximum.map_or(soft, |hard| soft.min(hard)));
+    Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?)
+}

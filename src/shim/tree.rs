@@ -1,8 +1,9 @@
 //! Ending the command's processes: its group and every descendant.
 //!
 //! The shim is a subreaper, so whatever loses its parent becomes the shim's own child; nothing below it
-//! can leave. Its own children can be reaped by nobody else, so their list is exact, and once it holds
-//! just the dead command, nothing is left and nothing new can appear.
+//! can leave. Its own children can be reaped by nobody else, so their list is exact. What a process leaves
+//! behind is on that list before the process is seen dead: once a list holds only processes that were
+//! seen dead before it was read, nothing is left and nothing new can appear.
 
 use std::time::{Duration, Instant};
 
@@ -48,26 +49,31 @@ pub(super) fn end_all(child: &Child, grace: Duration) {
         sys::await_signal(Some(left.min(PAUSE_MAX)));
     }
     let mut pause = Duration::from_millis(1);
-    while signal_all(child.pid, &[Signal::KILL]) > 0 || !child.has_ended() {
+    while !child.has_ended() || signal_all(child.pid, &[]) > 0 {
+        signal_all(child.pid, &[Signal::KILL]);
         sys::await_signal(Some(pause));
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
 /// Sends `signals` to the command's group and to every descendant outside of it; reaps orphans that are
-/// dead. Returns how many descendants lived when it looked.
+/// dead. Returns how many descendants lived when it looked; 0 means that none is left and none can come,
+/// provided that the command had ended before.
 fn signal_all(command: Pid, signals: &[Signal]) -> usize {
     reap_orphans(command);
     let me = std::process::id() as i32;
     // The whole tree is known before the first signal: afterwards its branches move to the shim.
-    let tree = descendants(me);
+    let own = children(me);
+    let tree = descendants(me, &own);
     for signal in signals {
         // The command is not reaped yet, so the group's number is its own.
         let _ = kill_process_group(command, *signal);
     }
     // A member of the group has its signals now: a second TERM means "at once" to some programs.
     let lives = |found: &&Found| found.group == command.as_raw_pid() || signal_one(found, me, signals);
-    tree.iter().filter(lives).count()
+    let alive = tree.iter().filter(lives).count();
+    // One that was seen dead may have left a child after the list was read: that one is listed by now.
+    alive.max(usize::from(children(me).iter().any(|pid| !own.contains(pid))))
 }
 
 /// A descendant, as it was found.
@@ -77,10 +83,10 @@ struct Found {
     group: i32,
 }
 
-/// All living descendants of `me`, however deep.
-fn descendants(me: i32) -> Vec<Found> {
+/// All living descendants of `me` by way of its children `own`, however deep.
+fn descendants(me: i32, own: &[i32]) -> Vec<Found> {
     let mut tree = Vec::new();
-    let mut queue: Vec<(i32, i32)> = children(me).into_iter().map(|pid| (me, pid)).collect();
+    let mut queue: Vec<(i32, i32)> = own.iter().map(|pid| (me, *pid)).collect();
     while let Some((parent, pid)) = queue.pop() {
         let grandchildren = children(pid);
         // Looked at after its children were read: were the number used again, they would be foreign.

@@ -124,6 +124,7 @@ impl Store {
             self.sync_moves();
         }
         self.keep_index(&out.ended, upkeep.index);
+        self.hand_over_unnumbered(&mut out);
         out.live.sort_by_key(|task| (task.number, task.id));
         out.stray_folders.extend(listing.folders.iter().filter(|id| listing.at(**id).is_none()));
         out.stray_folders.sort_unstable();
@@ -141,6 +142,22 @@ impl Store {
         }
         Listing::take(&self.tasks)
             .map_err(|e| StoreError::io(e, format!("listing the folder {}", self.path.join("tasks").display())))
+    }
+
+    /// Ended tasks without a number of their own (the ancestor's, copied or edited ones) are handed over whole,
+    /// so that they can be given one: lists and references go by it.
+    fn hand_over_unnumbered(&self, out: &mut Loaded) {
+        let mut taken = HashSet::with_capacity(out.ended.len());
+        let (numbered, others) =
+            std::mem::take(&mut out.ended).into_iter().partition(|s| s.number != 0 && taken.insert(s.number));
+        out.ended = numbered;
+        for summary in others {
+            match record::load(&self.tasks, summary.id) {
+                Ok(task) => out.live.push(task),
+                // It went bad since it was listed: the check in the background tells what there is to tell.
+                Err(_) => out.ended.push(summary),
+            }
+        }
     }
 
     fn sweep(&self, temps: &[CString]) {

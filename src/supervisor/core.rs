@@ -306,8 +306,13 @@ impl Core {
         self.requeue(id);
     }
 
-    /// Refuses what a record of another installation must not do.
+    /// Refuses what a record of another installation, or of a newer Octo, must not do.
     fn check_mark(&self, task: &Task) -> Result<(), Refused> {
+        if task.schema > crate::task::SCHEMA {
+            let message = format!("a newer Octo wrote the record of task {} (schema {})", task.id, task.schema);
+            return Err(Refused::new(crate::command::RefusedCode::Conflict, message)
+                .hint("it is shown and left as it is; the newer version can change it"));
+        }
         if task.mark == self.limits.mark || self.limits.trusted.contains(&task.id) {
             return Ok(());
         }

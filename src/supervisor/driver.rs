@@ -34,7 +34,7 @@ pub struct DiskProbe {
 }
 
 /// Below this many free bytes no new task starts.
-pub const DISK_MIN: u64 = 64 * 1024 * 1024;
+pub(super) const DISK_MIN: u64 = 64 * 1024 * 1024;
 
 impl DiskProbe {
     /// A probe for the file system that holds `tasks`.

@@ -10,7 +10,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -103,17 +103,21 @@ impl DaemonLock {
     }
 
     /// `None`: held, or the file was changed for another one between opening and locking.
-    fn attempt(path: &PathBuf) -> io::Result<Option<DaemonLock>> {
+    fn attempt(path: &Path) -> io::Result<Option<DaemonLock>> {
         let mut open = File::options();
         open.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = open.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is no regular file; move it away"));
         }
+        Self::lock(file, path)
+    }
+
+    pub(super) fn lock(file: File, path: &Path) -> io::Result<Option<DaemonLock>> {
         if !try_lock(&file)? {
             return Ok(None);
         }
-        let lock = DaemonLock { file, path: path.clone() };
+        let lock = DaemonLock { file, path: path.to_owned() };
         if !lock.is_intact() {
             return Ok(None);
         }
@@ -127,6 +131,12 @@ impl DaemonLock {
     pub fn is_intact(&self) -> bool {
         let (Ok(ours), Ok(there)) = (self.file.metadata(), fs::symlink_metadata(&self.path)) else { return false };
         ours.dev() == there.dev() && ours.ino() == there.ino()
+    }
+
+    /// What a child that was just forked has: a copy of the descriptor, under the same lock.
+    #[cfg(test)]
+    pub(super) fn duplicate(&self) -> File {
+        self.file.try_clone().unwrap()
     }
 
     /// Writes who we are. A full disk must not stop the start: the file is then left empty, since what an

@@ -55,6 +55,7 @@ impl World {
             env: env.map(|(k, v)| (OsString::from(k), v)).to_vec(),
             leave_children: false,
             log_quota: 1 << 30,
+            open_files: None,
         }
     }
 

@@ -49,9 +49,9 @@ fn a_saved_change_takes_the_line_back_even_when_the_daemon_dies_at_once() {
     let (store, loaded) = world.boot();
     assert_eq!(of(&loaded, 4).status, Status::Failed);
     // Also when the line comes from a rewrite or an append of the start itself.
-    again.hidden = true;
+    again.name = "renamed".into();
     save(&store, &[write(&again)]);
-    assert!(of(&world.boot().1, 4).hidden);
+    assert_eq!(&*of(&world.boot().1, 4).title, "renamed");
     assert_eq!(world.boot().1.ended.len(), 10);
 }
 

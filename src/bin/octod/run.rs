@@ -26,7 +26,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not run.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     message: String,
     hint: String,
     exit: u8,
@@ -38,7 +38,7 @@ impl Failure {
     }
 
     /// Tells the person and gives the exit code.
-    pub fn report(self) -> ExitCode {
+    pub(crate) fn report(self) -> ExitCode {
         eprintln!("error: {}", self.message);
         if !self.hint.is_empty() {
             eprintln!("hint: {}", self.hint);
@@ -62,7 +62,7 @@ fn found(args: &Args) -> Result<Workspace, Failure> {
 }
 
 /// Starts a daemon of its own and returns when it is ready.
-pub fn detach(args: &Args) -> Result<(), Failure> {
+pub(crate) fn detach(args: &Args) -> Result<(), Failure> {
     let workspace = found(args)?;
     let failed = |e: std::io::Error| Failure::new(3, format!("the daemon could not be started: {e}"), "`octo doctor`");
     let program = std::env::current_exe().map_err(failed)?;
@@ -100,7 +100,7 @@ pub fn detach(args: &Args) -> Result<(), Failure> {
 }
 
 /// Runs the daemon until it is told to leave.
-pub fn daemon(args: &Args) -> Result<(), Failure> {
+pub(crate) fn daemon(args: &Args) -> Result<(), Failure> {
     let workspace = found(args)?;
     refuse_below_own_shim(&workspace)?;
     workspace.create()?;
@@ -138,9 +138,8 @@ fn refuse_below_own_shim(workspace: &Workspace) -> Result<(), Failure> {
 }
 
 fn lock(workspace: &Workspace) -> Result<DaemonLock, Failure> {
-    DaemonLock::acquire(workspace, LOCK_PATIENCE).map_err(|error| {
-        Failure::new(error.exit(), error.to_string(), "`octo status` shows it, `octo stop` stops it")
-    })
+    DaemonLock::acquire(workspace, LOCK_PATIENCE)
+        .map_err(|error| Failure::new(error.exit(), error.to_string(), "`octo status` shows it, `octo stop` stops it"))
 }
 
 /// Leaves the terminal and the starter's session; opens the log.
@@ -158,9 +157,8 @@ fn prepare_process(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
     } else {
         subscriber.with_writer(std::io::stderr).init();
     }
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    // The umask stays as it is: it is what tasks make their files with. Octo's own files all name their mode.
     let _ = std::env::set_current_dir("/");
-    raise_descriptor_limit();
     std::panic::set_hook(Box::new(|info| {
         tracing::error!(%info, "a defect in Octo");
         // Without its supervisor the daemon would only look alive. Tasks go on; a new daemon reads the facts.
@@ -182,16 +180,18 @@ fn open_log(path: &Path) -> std::io::Result<std::fs::File> {
     std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-fn raise_descriptor_limit() {
+/// Raises the daemon's own limit of open files; returns what it was, for the commands it runs.
+fn raise_descriptor_limit() -> Option<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard);
-    }
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536).max(soft), hard).ok()?;
+    Some(soft)
 }
 
 async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<(), Failure> {
-    let installation = octo::trust::installation(&data_dir()?)
-        .map_err(|e| Failure::new(1, format!("this installation's mark cannot be read or made: {e}"), "`octo doctor`"))?;
+    let installation = octo::trust::installation(&data_dir()?).map_err(|e| {
+        Failure::new(1, format!("this installation's mark cannot be read or made: {e}"), "`octo doctor`")
+    })?;
     let trust = Trust::load(workspace, &installation);
     let stamp = octo::task::Stamp::from_millis(supervisor::now().wall);
     let _ = trust.establish(workspace, &stamp).inspect_err(|error| tracing::warn!(%error, "the workspace has no mark"));
@@ -273,6 +273,7 @@ fn surroundings(workspace: &Workspace, config: &Config) -> Result<Surroundings, 
         octo: workspace.octo.clone(),
         shim,
         log_quota: config.log_quota,
+        open_files: raise_descriptor_limit(),
         base_env,
         exported: vec![("ADDITIONAL_CLAUDE_ARGS".to_owned(), config.claude_args.clone())],
         secrets: config::secret_names().map(str::to_owned).collect(),

@@ -194,7 +194,7 @@ impl Core {
         let mut batch = Batch { preserve: std::mem::take(&mut self.pending.preserve), ..Batch::default() };
         batch.first.extend(std::mem::take(&mut self.envs).into_iter().map(|(digest, env)| Write::Env { digest, env }));
         if std::mem::take(&mut self.pending.marks) {
-            batch.first.push(Write::Marks(self.marks.clone()));
+            batch.first.push(Write::Marks(self.marks));
         }
         for id in std::mem::take(&mut self.pending.dirty) {
             if let Some(write) = self.write_of(id) {

@@ -17,7 +17,9 @@ impl Core {
             self.insert_settled(summary);
         }
         let mut live = loaded.live;
-        live.sort_by(|a, b| (a.number, &a.created_at, a.id).cmp(&(b.number, &b.created_at, b.id)));
+        // Records of this installation come first: of two with the same number its own keeps it.
+        let order = |t: &Task| (t.mark != self.limits.mark, t.number);
+        live.sort_by(|a, b| (order(a), &a.created_at, a.id).cmp(&(order(b), &b.created_at, b.id)));
         for task in &live {
             self.marks.numbers_used = self.marks.numbers_used.max(task.number);
             let seq = task.notices.iter().map(|n| n.seq).max().unwrap_or(0);
@@ -39,7 +41,9 @@ impl Core {
 
     fn load_live(&mut self, mut task: Task, now: Now) {
         let id = task.id;
-        if task.number == 0 {
+        // The ancestor's records have no number; a copied or edited one may have that of another task.
+        let renumbered = task.number == 0 || self.numbers.contains_key(&task.number);
+        if renumbered {
             self.marks.numbers_used += 1;
             task.number = self.marks.numbers_used;
         }
@@ -50,16 +54,20 @@ impl Core {
         let phase = self.boot_phase(&task);
         let look = phase == Phase::Unseen;
         let fold = phase == Phase::Settling;
+        let keep = renumbered && phase != Phase::Foreign;
         let mut live = Live::new(task, phase);
         if look || fold {
             live.due = Some(now.boot);
         }
         self.insert_live(live);
+        if keep {
+            self.touch(id);
+        }
         self.add_dependents(id);
     }
 
     pub(super) fn boot_phase(&self, task: &Task) -> Phase {
-        if task.mark != self.limits.mark {
+        if task.mark != self.limits.mark || task.schema > crate::task::SCHEMA {
             Phase::Foreign
         } else if task.status.is_ended() {
             Phase::Settling
@@ -76,7 +84,7 @@ impl Core {
         let ids: Vec<TaskId> = self
             .live
             .iter()
-            .filter(|(_, l)| l.phase == Phase::Foreign && l.task.mark != self.limits.mark)
+            .filter(|(_, l)| l.phase == Phase::Foreign && l.task.mark != self.limits.mark && l.task.schema <= crate::task::SCHEMA)
             .map(|(id, _)| *id)
             .collect();
         for id in &ids {

@@ -1,0 +1,390 @@
+//! A hermetic world for the real programs: a temporary workspace and home, the built `octo`, `octod` and
+//! `octo-shim`, a plain HTTP client for the socket, and ways to wait for a condition.
+//!
+//! Everything that a world starts carries `OCTO_TEST_WORLD=<its folder>` in its environment, so that a test
+//! which fails leaves nothing behind: dropping the world ends the daemon and every task of it.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+pub(crate) mod http;
+pub(crate) mod process;
+pub(crate) mod random;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub(crate) use http::{Answer, Conn};
+
+/// Long enough for a machine that is busy with other things; nothing here waits for time to pass.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// Whether the long forms are wanted (`OCTO_LONG=1`).
+pub(crate) fn long() -> bool {
+    std::env::var_os("OCTO_LONG").is_some_and(|v| v == "1")
+}
+
+/// `short` in the usual form of the tests, `long` in the long one.
+pub(crate) fn scale(short: usize, long_form: usize) -> usize {
+    if long() { long_form } else { short }
+}
+
+/// How a program ended and what it said.
+#[derive(Debug)]
+pub(crate) struct Out {
+    pub(crate) code: i32,
+    pub(crate) out: Vec<u8>,
+    pub(crate) err: String,
+}
+
+impl Out {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.out).into_owned()
+    }
+
+    pub(crate) fn line(&self) -> String {
+        self.text().trim_end_matches('\n').to_owned()
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.out).unwrap_or_else(|e| panic!("not one JSON document ({e}): {self:?}"))
+    }
+
+    /// Checks the exit code.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Out {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.text(), self.err);
+        self
+    }
+
+    /// Checks that it was refused as people are told: exit code, `error:` and `hint:`, nothing on stdout.
+    #[track_caller]
+    pub(crate) fn refused(self, code: i32, says: &str) -> Out {
+        let out = self.exits(code);
+        assert!(out.err.starts_with("error: ") && out.err.contains(says), "{says:?} is not in: {}", out.err);
+        assert!(out.out.is_empty(), "{out:?}");
+        out
+    }
+}
+
+/// One workspace, its home and its processes.
+pub(crate) struct World {
+    dir: tempfile::TempDir,
+    root: PathBuf,
+    env: Vec<(String, String)>,
+    /// Set by a test that expects `a defect in Octo` in the log (none does so far).
+    pub(crate) panics_allowed: bool,
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        World::with(&[])
+    }
+
+    /// A world whose programs all see these variables.
+    pub(crate) fn with(env: &[(&str, &str)]) -> World {
+        let dir = tempfile::Builder::new().prefix("octo-w").tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap().join("ws");
+        fs::create_dir_all(root.join(".octo")).unwrap();
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(root.join(".octo"), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::create_dir_all(dir.path().join("home")).unwrap();
+        let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        World { dir, root, env, panics_allowed: false }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn octo_dir(&self) -> PathBuf {
+        self.root.join(".octo")
+    }
+
+    pub(crate) fn tasks_dir(&self) -> PathBuf {
+        self.octo_dir().join("tasks")
+    }
+
+    pub(crate) fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    /// A file beside the workspace.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    pub(crate) fn record_path(&self, id: &str) -> PathBuf {
+        self.tasks_dir().join(format!("{id}.json"))
+    }
+
+    /// A program in this world: the workspace as current folder, and nothing of the caller's environment.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.home())
+            .env("XDG_DATA_HOME", self.home().join("data"))
+            .env("XDG_CONFIG_HOME", self.home().join("config"))
+            .env("XDG_STATE_HOME", self.home().join("state"))
+            .env("XDG_RUNTIME_DIR", self.home())
+            .env("LANG", "C.UTF-8")
+            .env("OCTO_TEST_WORLD", &self.root)
+            .envs(self.env.iter().map(|(k, v)| (k, v)))
+            .current_dir(&self.root)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// A program in this world with another current folder.
+    pub(crate) fn command_in(&self, dir: impl AsRef<Path>, program: &str, args: &[&str]) -> Command {
+        let mut command = self.command(program);
+        command.current_dir(dir).args(args);
+        command
+    }
+
+    pub(crate) fn octo_command(&self, args: &[&str]) -> Command {
+        let mut command = self.command(env!("CARGO_BIN_EXE_octo"));
+        command.args(args);
+        command
+    }
+
+    /// Runs `octo` to its end.
+    #[track_caller]
+    pub(crate) fn octo(&self, args: &[&str]) -> Out {
+        run(self.octo_command(args), b"")
+    }
+
+    /// Dispatches a command line and returns the id.
+    #[track_caller]
+    pub(crate) fn bg(&self, command: &str) -> String {
+        self.bg_with(&[], command)
+    }
+
+    #[track_caller]
+    pub(crate) fn bg_with(&self, options: &[&str], command: &str) -> String {
+        let args: Vec<&str> = [&["bg"], options, &["--", command]].concat();
+        let id = self.octo(&args).exits(0).line();
+        assert!(is_id(&id), "`octo bg` printed {id:?}");
+        id
+    }
+
+    /// Starts the daemon and returns when it is ready.
+    #[track_caller]
+    pub(crate) fn start(&self) -> u32 {
+        self.octo(&["daemon", "--detach"]).exits(0);
+        self.daemon_pid().expect("a daemon that is ready")
+    }
+
+    /// Starts the daemon in the foreground below `wrapper` (a program and its first arguments).
+    pub(crate) fn start_below(&self, wrapper: &[&str]) -> Child {
+        let mut command = self.command(wrapper[0]);
+        command.args(&wrapper[1..]).arg(env!("CARGO_BIN_EXE_octod")).arg("--workspace").arg(&self.root);
+        let log = fs::File::options().create(true).append(true).open(self.beside("octod.err")).unwrap();
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.wait_ready();
+        child
+    }
+
+    pub(crate) fn wait_ready(&self) {
+        wait_for("the daemon to answer", || self.try_get("/healthz").is_some_and(|a| a.status == 200));
+    }
+
+    pub(crate) fn stop(&self) {
+        self.octo(&["stop"]).exits(0);
+    }
+
+    /// The process that answers on the socket.
+    pub(crate) fn daemon_pid(&self) -> Option<u32> {
+        let stream = self.connect().ok()?;
+        let cred = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+        u32::try_from(cred.pid.as_raw_pid()).ok()
+    }
+
+    /// SIGKILLs the daemon and waits for its end.
+    pub(crate) fn kill_daemon(&self) {
+        let pid = self.daemon_pid().expect("a daemon to kill");
+        process::kill(pid, rustix::process::Signal::KILL);
+        wait_for("the daemon's death", || !process::alive(pid));
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.octo_dir().join("octo.sock")
+    }
+
+    pub(crate) fn connect(&self) -> std::io::Result<UnixStream> {
+        UnixStream::connect(self.socket())
+    }
+
+    #[track_caller]
+    pub(crate) fn http(&self, method: &str, path: &str, body: &[u8]) -> Answer {
+        Conn::open(&self.socket()).unwrap().ask(method, path, &[], body).unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.http("GET", path, b"")
+    }
+
+    pub(crate) fn try_get(&self, path: &str) -> Option<Answer> {
+        Conn::open(&self.socket()).ok()?.ask("GET", path, &[], b"").ok()
+    }
+
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
+        self.http("POST", path, body.to_string().as_bytes())
+    }
+
+    /// Starts tasks through the API; each runs in the workspace with the daemon's environment.
+    #[track_caller]
+    pub(crate) fn start_all(&self, commands: &[String]) -> Vec<String> {
+        let body: Vec<Value> = commands.iter().map(|c| serde_json::json!({ "command": c })).collect();
+        let answer = self.post("/background-agents/start", &Value::from(body));
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json().as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The record as it stands.
+    #[track_caller]
+    pub(crate) fn task(&self, id: &str) -> Value {
+        let answer = self.get(&format!("/background-agents/{id}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// Waits for the end of a task and returns its record.
+    #[track_caller]
+    pub(crate) fn ended(&self, id: &str) -> Value {
+        let deadline = Instant::now() + LONG * 2;
+        loop {
+            let answer = self.get(&format!("/background-agents/{id}?wait=60"));
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let task = answer.json();
+            if !task["completed_at"].as_str().unwrap().is_empty() {
+                return task;
+            }
+            assert!(Instant::now() < deadline, "task {id} does not end: {task:#}");
+        }
+    }
+
+    /// Waits until a task has a status.
+    #[track_caller]
+    pub(crate) fn until(&self, id: &str, status: &str) -> Value {
+        wait_for(&format!("{id} to be {status}"), || self.task(id)["status"] == status);
+        self.task(id)
+    }
+
+    /// Waits until an ended task's run folders are folded away.
+    #[track_caller]
+    pub(crate) fn folded(&self, id: &str) {
+        wait_for("the fold-away", || !self.tasks_dir().join(id).exists());
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        self.get("/status").json()
+    }
+
+    /// What the daemon wrote to its log, detached or not.
+    pub(crate) fn log(&self) -> String {
+        let read = |path: PathBuf| fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+        read(self.octo_dir().join("octod.log")) + &read(self.beside("octod.err"))
+    }
+
+    /// The processes that a task of this workspace left or still has.
+    pub(crate) fn left(&self, id: &str) -> Vec<u32> {
+        let marks = [format!("OCTO_WORKSPACE={}", self.root.display()), format!("OCTO_TASK_ID={id}")];
+        process::carrying(&marks)
+    }
+
+    fn end_everything(&self) {
+        let mark = [format!("OCTO_TEST_WORLD={}", self.root.display())];
+        let tasks = [format!("OCTO_WORKSPACE={}", self.root.display())];
+        let me = std::process::id();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut all: Vec<u32> = process::carrying(&mark);
+            all.extend(process::carrying(&tasks));
+            all.retain(|pid| *pid != me);
+            if all.is_empty() || Instant::now() > deadline {
+                return;
+            }
+            for pid in all {
+                process::kill(pid, rustix::process::Signal::KILL);
+            }
+            pause();
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let log = self.log();
+        self.end_everything();
+        let defect = log.lines().find(|l| l.contains("a defect in Octo") || l.contains("panicked at"));
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log ends:");
+            let lines: Vec<&str> = log.lines().collect();
+            for line in &lines[lines.len().saturating_sub(40)..] {
+                eprintln!("{line}");
+            }
+        } else if let Some(defect) = defect
+            && !self.panics_allowed
+        {
+            panic!("the daemon panicked: {defect}");
+        }
+    }
+}
+
+/// Runs a program to its end, with input.
+#[track_caller]
+pub(crate) fn run(mut command: Command, input: &[u8]) -> Out {
+    if !input.is_empty() {
+        command.stdin(Stdio::piped());
+    }
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input).unwrap();
+    }
+    let out = child.wait_with_output().unwrap();
+    use std::os::unix::process::ExitStatusExt as _;
+    let code = out.status.code().unwrap_or_else(|| -out.status.signal().unwrap_or(1));
+    Out { code, out: out.stdout, err: String::from_utf8_lossy(&out.stderr).into_owned() }
+}
+
+/// Whether it is an id as new tasks get: 8 hex characters, the first a letter.
+pub(crate) fn is_id(text: &str) -> bool {
+    text.len() == 8
+        && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        && text.as_bytes()[0].is_ascii_alphabetic()
+}
+
+#[allow(clippy::disallowed_methods, reason = "the pause between two looks at a condition")]
+pub(crate) fn pause() {
+    std::thread::sleep(Duration::from_millis(5));
+}
+
+#[track_caller]
+pub(crate) fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    wait_within(LONG, what, condition);
+}
+
+#[track_caller]
+pub(crate) fn wait_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < limit, "waited {limit:?} for {what}");
+        pause();
+    }
+}

@@ -1,0 +1,15 @@
+//! The contract for process tasks, seen from outside: the command line, the record on disk, the exit codes.
+
+#[path = "lifecycle/ends.rs"]
+mod ends;
+#[path = "lifecycle/files.rs"]
+mod files;
+mod harness;
+#[path = "lifecycle/names.rs"]
+mod names;
+#[path = "lifecycle/options.rs"]
+mod options;
+#[path = "lifecycle/queue.rs"]
+mod queue;
+#[path = "lifecycle/service.rs"]
+mod service;
