@@ -56,8 +56,9 @@ pub(crate) fn wait() -> Result<Vec<Row>> {
         ours.push(gate.open(&mut world.octo(&["task", &id, "wait"]))?);
         world.settle()?;
         if let Some(spooler) = &spooler {
-            let id = spooler.says(&["-n", "sh", "-c", &gate.command()])?;
-            theirs.push(gate.open(&mut spooler.tsp(&["-w", &id]))?);
+            // Without a terminal it tells no id; `-w` alone waits for the newest.
+            spooler.says(&["-n", "sh", "-c", &gate.command()])?;
+            theirs.push(gate.open(&mut spooler.tsp(&["-w"]))?);
         }
     }
     let (ours, write) = (median(&mut ours), median(&mut write));

@@ -1,5 +1,6 @@
 //! A workspace with 100,000 tasks that have ended.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -77,8 +78,10 @@ fn generate(world: &World) -> Result<()> {
     let id: TaskId = id.parse().map_err(|_| anyhow::anyhow!("no id: {id}"))?;
     let model = read(&world.tasks().join(format!("{id}.json")), id)?;
     let began = model.created_at.millis().unwrap_or_default();
+    let mut known = HashSet::from([id]);
     for number in 2..=TASKS {
-        let (uuid, id) = TaskId::random();
+        // Among so many ids of 8 characters a few come twice.
+        let (uuid, id) = std::iter::repeat_with(TaskId::random).find(|(_, id)| known.insert(*id)).context("no id")?;
         let mut task = Task { id, number, uuid: uuid.to_string(), key: format!("key-{number}"), ..model.clone() };
         let at = |ms: u64| Stamp::from_millis(began + i64::try_from(number * 10 + ms).unwrap_or_default());
         (task.created_at, task.started_at, task.completed_at) = (at(0), at(3), at(8));
