@@ -72,9 +72,16 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         }
     }
 
-    /// Saves what is due, does what follows, until nothing is left to do now.
+    /// As [`Engine::turn_telling`]; gathers what is to be told.
     pub fn turn(&mut self, now: Now) -> Vec<Out> {
         let mut out = Vec::new();
+        self.turn_telling(now, |one| out.push(one));
+        out
+    }
+
+    /// Saves what is due, does what follows, until nothing is left to do now. Whoever waits is told as soon
+    /// as what it waits for is saved; launches and clean-ups, which take longest, come last.
+    pub fn turn_telling(&mut self, now: Now, mut tell: impl FnMut(Out)) {
         for _ in 0..ROUNDS {
             self.core.tick(now);
             self.core.schedule(now);
@@ -84,11 +91,27 @@ impl<S: Persist, E: Executor> Engine<S, E> {
             if effects.is_empty() && saved.is_ok() {
                 break;
             }
-            for effect in effects {
-                out.extend(self.perform(effect, now));
+            self.perform_all(effects, now, &mut tell);
+        }
+    }
+
+    fn perform_all(&mut self, effects: Vec<Effect>, now: Now, tell: &mut impl FnMut(Out)) {
+        let (mut launches, mut folds) = (Vec::new(), Vec::new());
+        for effect in effects {
+            match effect {
+                Effect::Launch { id } => launches.push(id),
+                Effect::Fold { id } => folds.push(id),
+                effect => {
+                    if let Some(out) = self.perform(effect, now) {
+                        tell(out);
+                    }
+                }
             }
         }
-        out
+        self.launch_all(&launches, now);
+        for id in folds {
+            self.fold(id, now);
+        }
     }
 
     fn save(&mut self, mut batch: Batch) -> Saved {
@@ -134,7 +157,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
             Effect::Reply { request, result } => return Some(Out::Reply { request, result }),
             Effect::Ring(event) => return Some(Out::Ring(event)),
             Effect::Look { id, run } => self.look(id, run, now),
-            Effect::Launch { id } => self.launch(id, now),
+            Effect::Launch { id } => self.launch_all(&[id], now),
             Effect::Void { id, run } => match self.exec.void(id, run) {
                 Ok(_) => self.look(id, run, now),
                 Err(error) => tracing::warn!(%id, run, %error, "could not void a claim"),
@@ -167,12 +190,15 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         }
     }
 
-    fn launch(&mut self, id: TaskId, now: Now) {
-        let Some(task) = self.core.task(id) else { return };
-        let run = task.run;
-        if let Err(error) = self.exec.launch(task) {
-            tracing::warn!(%id, run, %error, "a launch failed");
-            self.core.step(Input::LaunchFailed { id, run, why: error.why, passing: error.passing }, now);
+    fn launch_all(&mut self, ids: &[TaskId], now: Now) {
+        let tasks: Vec<&Task> = ids.iter().filter_map(|id| self.core.task(*id)).collect();
+        let results = self.exec.launch_all(&tasks);
+        let runs: Vec<(TaskId, u32)> = tasks.iter().map(|task| (task.id, task.run)).collect();
+        for ((id, run), result) in runs.into_iter().zip(results) {
+            if let Err(error) = result {
+                tracing::warn!(%id, run, %error, "a launch failed");
+                self.core.step(Input::LaunchFailed { id, run, why: error.why, passing: error.passing }, now);
+            }
         }
     }
 
