@@ -21,6 +21,7 @@ use crate::command::{ErrorBody, Refused, RefusedCode, SettingInfo};
 use crate::supervisor::Handle;
 
 mod admin;
+mod extract;
 mod logs;
 mod notices;
 mod openapi;

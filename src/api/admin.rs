@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Extension, State as Extract};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
+use super::extract::Sent;
 use super::peer::surface;
 use super::{Error, Peer, Rights, State, json_or_default};
 use crate::command::{Refused, ShutdownRequest, StatusReport};
@@ -41,7 +41,7 @@ pub(super) async fn shutdown(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<(StatusCode, Json<Value>), Error> {
     state.check(&peer, Rights::Own).await?;
     let request: ShutdownRequest = json_or_default(&body)?;

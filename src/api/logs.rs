@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Extension, Path, Query, State as Extract};
+use axum::extract::{Extension, Query, State as Extract};
 use axum::http::{StatusCode, header};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -22,6 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
+use super::extract::Named;
 use super::read::blocking;
 use super::tail::Tail;
 use super::{Error, Peer, Rights, State, bad_input};
@@ -49,7 +50,7 @@ pub(super) struct LogQuery {
 pub(super) async fn logs(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
-    Path(reference): Path<TaskRef>,
+    Named(reference): Named,
     query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Result<Response, Error> {
     let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
@@ -132,6 +133,9 @@ impl Source {
 
     /// Where the last `lines` lines begin, read backwards in chunks.
     fn start_of_last(&mut self, lines: u64, size: u64) -> io::Result<u64> {
+        if lines == 0 {
+            return Ok(size);
+        }
         let (mut end, mut left) = (size, lines);
         while end > 0 {
             let begin = end.saturating_sub(CHUNK as u64);
@@ -148,7 +152,7 @@ impl Source {
             }
             end = begin;
         }
-        Ok(if lines == 0 { size } else { 0 })
+        Ok(0)
     }
 
     fn read(&mut self, from: u64, max: usize) -> io::Result<Vec<u8>> {
@@ -309,7 +313,9 @@ impl Follow {
     async fn ended(&mut self) -> Option<String> {
         let task = match self.state.record(self.id).await {
             Ok(task) => task,
-            Err(_) => return Some("removed".to_owned()),
+            Err(refused) if refused.code == RefusedCode::NotFound => return Some("removed".to_owned()),
+            // It cannot be read just now (a shortage, a failing disk): that is no end.
+            Err(_) => return None,
         };
         if matches!(self.source, Source::Nothing) {
             let tasks = self.state.fixed.octo.join("tasks");

@@ -118,7 +118,7 @@ fn raise() {}
 
 /// Live updates: a `snapshot`, then `task`, `removed`, `notice` and `log` messages.
 #[utoipa::path(get, path = "/background-agent-ws",
-    responses((status = 101, description = "the connection is a WebSocket now"), (status = 400), (status = 403, body = ErrorBody), (status = 426)))]
+    responses((status = 101, description = "the connection is a WebSocket now"), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody)))]
 #[allow(dead_code, reason = "documentation")]
 fn socket() {}
 

@@ -18,6 +18,9 @@ use super::peer::workspace_at;
 /// Connections at once. Each waiting client holds one; a descriptor limit of 1,024 leaves room for the logs.
 const CONNECTIONS: usize = 512;
 
+/// How many of them processes inside tasks may hold: the owner can always come in.
+const TASK_CONNECTIONS: usize = CONNECTIONS / 2;
+
 /// How long a client may take to send a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -29,6 +32,7 @@ pub async fn serve(listener: UnixListener, state: State, mut left: watch::Receiv
     let workspace = workspace_at(&state.fixed.workspace, &state.fixed.octo);
     let router = super::router(state);
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let task_room = Arc::new(Semaphore::new(TASK_CONNECTIONS));
     let graceful = hyper_util::server::graceful::GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
@@ -37,6 +41,14 @@ pub async fn serve(listener: UnixListener, state: State, mut left: watch::Receiv
         };
         let Some((stream, permit)) = accepted else { continue };
         let Some(peer) = Peer::of(&stream, &workspace) else { continue };
+        let task_permit = match peer {
+            Peer::Owner => None,
+            // Cut off rather than kept waiting: the accept loop serves the owner too.
+            Peer::Task(_) => match Arc::clone(&task_room).try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_) => continue,
+            },
+        };
         let service = TowerToHyperService::new(router.clone().layer(Extension(peer)));
         let mut http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
         http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -46,7 +58,7 @@ pub async fn serve(listener: UnixListener, state: State, mut left: watch::Receiv
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended badly");
             }
-            drop(permit);
+            drop((permit, task_permit));
         });
     }
     drop(listener);

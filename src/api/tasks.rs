@@ -3,18 +3,18 @@
 use std::path::Path as FsPath;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Extension, Path, Query, State as Extract};
+use axum::extract::{Extension, Query, State as Extract};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::extract::{Named, Sent};
 use super::peer::surface;
 use super::read::blocking;
 use super::{Error, Peer, Rights, State, bad_input, json_or_default, wait_of};
-use crate::command::{Env, ListQuery, Listing, Refused, RefusedCode, StartRequest, Started, StopRequest, TaskRef};
+use crate::command::{Env, ListQuery, Listing, Refused, RefusedCode, StartRequest, Started, StopRequest};
 use crate::store;
 use crate::supervisor::core::{Ask, NewTask, Reply, Resolved};
 use crate::supervisor::{Event, leaving};
@@ -69,9 +69,8 @@ pub(super) async fn start(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    Sent(body): Sent,
 ) -> Result<Response, Error> {
-    let body = body.map_err(|e| bad_input("body", &e.body_text(), e.status()))?;
     state.check(&peer, Rights::Dispatch).await?;
     let (requests, many) = match parse_start(&body)? {
         StartBody::Many(requests) => (requests, true),
@@ -196,7 +195,7 @@ pub(super) struct ShowQuery {
 pub(super) async fn show(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
-    Path(reference): Path<TaskRef>,
+    Named(reference): Named,
     query: Result<Query<ShowQuery>, QueryRejection>,
 ) -> Result<Json<Task>, Error> {
     let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
@@ -244,9 +243,9 @@ fn asks_news(task: &Task, seen: Option<&str>) -> bool {
 pub(super) async fn stop(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
-    Path(reference): Path<TaskRef>,
+    Named(reference): Named,
     headers: HeaderMap,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<Json<Task>, Error> {
     let request: StopRequest = json_or_default(&body)?;
     let id = state.id_of(reference).await?;
@@ -257,7 +256,7 @@ pub(super) async fn stop(
 pub(super) async fn retry(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
-    Path(reference): Path<TaskRef>,
+    Named(reference): Named,
     headers: HeaderMap,
 ) -> Result<Json<Task>, Error> {
     state.check(&peer, Rights::Own).await?;
@@ -268,7 +267,7 @@ pub(super) async fn retry(
 pub(super) async fn raise(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
-    Path(reference): Path<TaskRef>,
+    Named(reference): Named,
 ) -> Result<Json<Task>, Error> {
     state.check(&peer, Rights::Own).await?;
     let task = state.find(&reference).await?;
@@ -281,7 +280,7 @@ pub(super) async fn raise(
 pub(super) async fn remove(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
-    Path(reference): Path<TaskRef>,
+    Named(reference): Named,
     headers: HeaderMap,
 ) -> Result<Json<serde_json::Value>, Error> {
     state.check(&peer, Rights::Own).await?;

@@ -6,15 +6,17 @@
 
 use std::collections::HashMap;
 
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State as Extract};
+use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc};
 
-use super::{Error, Peer, Rights, State, logs};
+use super::{Error, Peer, Rights, State, bad_input, logs};
 use crate::command::{ListQuery, Refused, TaskRef};
 use crate::supervisor::Event;
 use crate::task::TaskId;
@@ -31,9 +33,10 @@ const FOLLOW_MAX: usize = 32;
 pub(super) async fn socket(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Error> {
     state.check(&peer, Rights::Own).await?;
+    let upgrade = upgrade.map_err(|e| bad_input("request for a WebSocket", &e.body_text(), StatusCode::BAD_REQUEST))?;
     Ok(upgrade.max_message_size(FRAME_MAX).max_frame_size(FRAME_MAX).on_upgrade(move |socket| async move {
         Session::new(state, socket).run().await;
     }))

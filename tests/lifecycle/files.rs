@@ -63,7 +63,9 @@ fn a_plain_tasks_record_is_exactly_the_documented_one() {
 #[test]
 fn output_that_fits_the_record_leaves_the_record_alone() {
     let world = World::new();
-    for command in ["true", "echo hello", "printf 'no newline'", "head -c 16384 /dev/zero | tr '\\0' x", "printf 'é→🦀'"] {
+    for command in
+        ["true", "echo hello", "printf 'no newline'", "head -c 16384 /dev/zero | tr '\\0' x", "printf 'é→🦀'"]
+    {
         let id = world.bg(command);
         let task = world.ended(&id);
         world.folded(&id);

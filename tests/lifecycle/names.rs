@@ -92,7 +92,8 @@ fn two_records_with_one_number_are_both_shown_and_one_is_renumbered() {
     let ids: Vec<String> = (0..3).map(|_| world.bg("true")).collect();
     ids.iter().for_each(|id| drop((world.ended(id), world.folded(id))));
     world.stop();
-    let mut copy: serde_json::Value = serde_json::from_slice(&std::fs::read(world.record_path(&ids[0])).unwrap()).unwrap();
+    let mut copy: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(world.record_path(&ids[0])).unwrap()).unwrap();
     copy["id"] = "abcdef01".into();
     std::fs::write(world.record_path("abcdef01"), copy.to_string()).unwrap();
     for _ in 0..2 {
@@ -103,7 +104,8 @@ fn two_records_with_one_number_are_both_shown_and_one_is_renumbered() {
         assert_eq!(seen, [1, 2, 3, 4], "{listed:#}");
         world.kill_daemon();
     }
-    let on_disk: serde_json::Value = serde_json::from_slice(&std::fs::read(world.record_path("abcdef01")).unwrap()).unwrap();
+    let on_disk: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(world.record_path("abcdef01")).unwrap()).unwrap();
     let other: serde_json::Value = serde_json::from_slice(&std::fs::read(world.record_path(&ids[0])).unwrap()).unwrap();
     let mut pair = [on_disk["number"].as_u64(), other["number"].as_u64()];
     pair.sort_unstable();

@@ -10,7 +10,8 @@ use crate::harness::{World, process, run, wait_for};
 fn the_callers_folder_and_environment_are_the_tasks() {
     let world = World::new();
     std::fs::create_dir(world.path("sub dir")).unwrap();
-    let mut command = world.octo_command(&["bg", "--wait", "pwd; echo $MINE; echo $OCTO_TASK_ID $OCTO_RUN; echo $OCTO_WORKSPACE"]);
+    let mut command =
+        world.octo_command(&["bg", "--wait", "pwd; echo $MINE; echo $OCTO_TASK_ID $OCTO_RUN; echo $OCTO_WORKSPACE"]);
     command.current_dir(world.path("sub dir")).env("MINE", "a  b");
     let id = run(command, b"").exits(0).line();
     let root = world.root().display();
@@ -23,7 +24,8 @@ fn the_callers_folder_and_environment_are_the_tasks() {
 #[test]
 fn env_sets_takes_over_and_refuses() {
     let world = World::new();
-    let mut command = world.octo_command(&["bg", "--env", "A=1=2", "--env", "B", "--env", "C=", "--wait", "echo $A,$B,${C-unset}"]);
+    let mut command =
+        world.octo_command(&["bg", "--env", "A=1=2", "--env", "B", "--env", "C=", "--wait", "echo $A,$B,${C-unset}"]);
     command.env("B", "here").env("C", "caller");
     let id = run(command, b"").exits(0).line();
     let task = world.task(&id);
@@ -66,7 +68,10 @@ fn one_argument_is_a_shell_line_several_are_exact_words() {
         world.task(&id)["result"].as_str().unwrap().to_owned()
     };
     assert_eq!(line(&["echo a  b; echo \"$((1+1))\""]), "a b\n2\n");
-    assert_eq!(line(&["printf", "<%s>", "a  b", "$HOME", "*", ";", "", "it's", "--name"]), "<a  b><$HOME><*><;><><it's><--name>");
+    assert_eq!(
+        line(&["printf", "<%s>", "a  b", "$HOME", "*", ";", "", "it's", "--name"]),
+        "<a  b><$HOME><*><;><><it's><--name>"
+    );
     assert_eq!(line(&["--", "echo", "--wait"]), "--wait\n");
     world.octo(&["bg"]).exits(2);
     world.octo(&["bg", "  "]).refused(2, "no command");
@@ -96,7 +101,8 @@ fn json_is_one_document_and_nothing_else() {
 #[test]
 fn a_batch_is_all_or_nothing_and_in_order() {
     let world = World::with(&[("BG_MAX_CONCURRENT", "1")]);
-    std::fs::write(world.path("list"), "# three\necho one >>order\n\n  echo two >>order\necho three >>order\n").unwrap();
+    std::fs::write(world.path("list"), "# three\necho one >>order\n\n  echo two >>order\necho three >>order\n")
+        .unwrap();
     let out = world.octo(&["bg", "--batch", "list"]).exits(0);
     let ids: Vec<String> = out.text().lines().map(str::to_owned).collect();
     assert_eq!(ids.len(), 3);

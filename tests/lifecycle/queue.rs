@@ -8,7 +8,9 @@ fn slots_are_respected_and_the_queue_is_first_in_first_out() {
     world.start();
     // Each notes its number, and for how long it was not alone.
     let commands: Vec<String> = (0..8)
-        .map(|i| format!("echo {i} >>order; mkdir here.{i}; ls -d here.* | wc -l >>together; sleep 0.2; rmdir here.{i}"))
+        .map(|i| {
+            format!("echo {i} >>order; mkdir here.{i}; ls -d here.* | wc -l >>together; sleep 0.2; rmdir here.{i}")
+        })
         .collect();
     let ids = world.start_all(&commands);
     let mut most = 0;

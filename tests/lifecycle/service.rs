@@ -44,7 +44,10 @@ fn stop_leaves_tasks_running_and_returns_when_the_daemon_is_gone() {
     wait_for("the task's end", || world.left(&id).is_empty());
     world.start();
     let task = world.ended(&id);
-    assert_eq!((task["status"].as_str(), task["exit_code"].as_i64(), task["result"].as_str()), (Some("failed"), Some(5), Some("through\n")));
+    assert_eq!(
+        (task["status"].as_str(), task["exit_code"].as_i64(), task["result"].as_str()),
+        (Some("failed"), Some(5), Some("through\n"))
+    );
 }
 
 #[test]

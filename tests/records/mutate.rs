@@ -69,9 +69,23 @@ fn swap_a_value(random: &mut Random, good: &[u8], value: fn(&mut Random) -> Valu
 fn odd_value(random: &mut Random) -> Value {
     let deep = (0..200).fold(json!(1), |inner, _| json!([inner]));
     let odd = [
-        json!(-1), json!(u64::MAX), json!(1e300), json!("x".repeat(100_000)), json!("\u{0}\u{1b}[2J"), json!([]),
-        json!({}), json!([null]), json!({"a": {"b": 1}}), json!("completed"), json!("exploded"), json!(true), deep,
-        json!("9999-99-99T99:99:99Z"), json!("../../etc/passwd"), json!(4_294_967_296u64), json!(i64::MIN),
+        json!(-1),
+        json!(u64::MAX),
+        json!(1e300),
+        json!("x".repeat(100_000)),
+        json!("\u{0}\u{1b}[2J"),
+        json!([]),
+        json!({}),
+        json!([null]),
+        json!({"a": {"b": 1}}),
+        json!("completed"),
+        json!("exploded"),
+        json!(true),
+        deep,
+        json!("9999-99-99T99:99:99Z"),
+        json!("../../etc/passwd"),
+        json!(4_294_967_296u64),
+        json!(i64::MIN),
     ];
     random.pick(&odd).clone()
 }

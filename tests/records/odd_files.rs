@@ -36,7 +36,8 @@ fn what_is_no_regular_file_neither_hangs_a_start_nor_is_touched() {
     }
     fs::write(world.tasks_dir().join("README"), "not Octo's").unwrap();
 
-    let bad = ["f1f00000", "f01de000", "a1100001", "a1100002", "a1100003", "a1100004", "b0c0e700", "e0000000", "b1600000"];
+    let bad =
+        ["f1f00000", "f01de000", "a1100001", "a1100002", "a1100003", "a1100004", "b0c0e700", "e0000000", "b1600000"];
     let began = std::time::Instant::now();
     let pid = world.start();
     assert!(began.elapsed() < std::time::Duration::from_secs(10), "the start took {:?}", began.elapsed());

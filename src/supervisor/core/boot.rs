@@ -28,7 +28,7 @@ impl Core {
         for task in live {
             self.load_live(task, now);
         }
-        let foreign = self.live.values().filter(|l| l.phase == Phase::Foreign).count();
+        let foreign = self.live.values().filter(|l| l.task.mark != self.limits.mark).count();
         if foreign > 0 {
             self.problems.push(format!(
                 "{foreign} task records came from elsewhere and are shown only; `octo trust` accepts them"
@@ -84,7 +84,9 @@ impl Core {
         let ids: Vec<TaskId> = self
             .live
             .iter()
-            .filter(|(_, l)| l.phase == Phase::Foreign && l.task.mark != self.limits.mark && l.task.schema <= crate::task::SCHEMA)
+            .filter(|(_, l)| {
+                l.phase == Phase::Foreign && l.task.mark != self.limits.mark && l.task.schema <= crate::task::SCHEMA
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in &ids {

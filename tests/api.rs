@@ -1,0 +1,20 @@
+//! The HTTP API of the socket: routes, statuses, typed errors, logs, live updates, batches, notices, rights,
+//! and ten thousand requests that make no sense.
+
+#[path = "api/follow.rs"]
+mod follow;
+#[path = "api/fuzz.rs"]
+mod fuzz;
+mod harness;
+#[path = "api/limits.rs"]
+mod limits;
+#[path = "api/logs.rs"]
+mod logs;
+#[path = "api/rights.rs"]
+mod rights;
+#[path = "api/routes.rs"]
+mod routes;
+#[path = "api/start.rs"]
+mod start;
+#[path = "api/ws.rs"]
+mod ws;
