@@ -5,11 +5,13 @@
 //! parents finds it. This is a hurdle, not a wall: `at`, `cron` or a tmux server that already runs lead
 //! out of the tree, and a process may ask another one to speak for it.
 //!
-//! A process number is not a process: each step of the walk reads the child again after its parent was
-//! read, and a chain that changed underfoot is walked anew.
+//! A process number is not a process. A parent that is older than its child was its parent all along, since
+//! the number of one that died goes to a younger process; where the ages do not prove that, the child is
+//! read again after its parent, and a chain that changed underfoot is walked anew.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -111,7 +113,10 @@ struct Link {
 
 impl Link {
     fn of(pid: i32) -> Option<Link> {
-        Link::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+        // The kernel hands the line out whole, and it is never as long as this.
+        let mut line = [0; 1024];
+        let n = File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut line)).ok()?;
+        Link::parse(line.get(..n)?)
     }
 
     /// The name (field 2) may hold spaces and brackets, so fields are counted from the last bracket on.
@@ -133,15 +138,18 @@ fn walk(pid: i32) -> Option<Vec<ShimAbove>> {
 /// An ancestor that stays but cannot be read belongs to another user on a machine that hides those
 /// (`hidepid`): the chain ends there. A shim of this user is never hidden from this user.
 fn walk_once(pid: i32) -> Option<Vec<ShimAbove>> {
+    let mut shims = Vec::from_iter(shim_at(pid));
     let first = Link::of(pid)?;
     let (mut at, mut link) = (pid, first);
-    let mut shims = Vec::new();
     for _ in 0..DEEPEST {
-        shims.extend(shim_at(at));
+        // Its age is read after its name: what proves the one proves the other.
+        let shim = if link.parent > 1 { shim_at(link.parent) } else { None };
         let above = if link.parent > 1 { Link::of(link.parent) } else { None };
-        if Link::of(at)? != link {
+        let proven = above.is_some_and(|above| above.start < link.start);
+        if !proven && Link::of(at)? != link {
             return None;
         }
+        shims.extend(shim);
         match above {
             Some(next) => (at, link) = (link.parent, next),
             None => break,
@@ -152,9 +160,11 @@ fn walk_once(pid: i32) -> Option<Vec<ShimAbove>> {
 }
 
 fn shim_at(pid: i32) -> Option<ShimAbove> {
-    let argv = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
-    let mut found = recognise(exe.as_deref(), &argv)?;
+    // The program's name and a run folder stand at the beginning of a shim's line, however long the rest is.
+    let mut argv = [0; 16 * 1024];
+    let n = File::open(format!("/proc/{pid}/cmdline")).and_then(|mut f| f.read(&mut argv)).ok()?;
+    let mut found = recognise(exe.as_deref(), argv.get(..n)?)?;
     found.pid = pid;
     Some(found)
 }

@@ -131,7 +131,11 @@ impl Config {
                     accepted = true;
                 }
                 Err(why) => {
-                    let what = if var.secrecy == Secrecy::Open { format!(" `{}`", text.trim()) } else { String::new() };
+                    let what = if var.secrecy == Secrecy::Open {
+                        format!(" `{}`", excerpt(&var.shown(text.trim())))
+                    } else {
+                        String::new()
+                    };
                     let instead = if var.default.is_empty() { "it is not set" } else { var.default };
                     warnings.push(format!("{}{what} ({place}) {why}; used instead: {instead}", var.name));
                 }
@@ -144,6 +148,16 @@ impl Config {
         let shown = var.shown(&taken.0);
         self.settings.push(SettingInfo { name: var.name.to_owned(), value: shown, source: taken.1.to_owned() });
     }
+}
+
+/// A value as a warning quotes it: short, and without control characters.
+fn excerpt(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut short: String = text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if short.len() < text.len() {
+        short.push_str("...");
+    }
+    short
 }
 
 /// Picks the variables that are settings out of a process's environment (`std::env::vars_os()`), whatever

@@ -87,14 +87,15 @@
 //! | `claim.json`, the name | the same two syncs | the command may have run. It is there whenever the command was released, so no run starts twice |
 //! | `claim.json`, the content | nobody | it names processes of a boot that is over. Empty or torn it is unreadable, which is still *cut off* |
 //! | a void claim | its own sync, then one of `run-N/`, before anybody acts on it | the command never ran. Its loss harms nobody: the shim it was meant for is gone too |
-//! | `exit.json` | the shim, after the rename and the poke, before its lock falls; and a daemon that saved an end it read there needs it no more | how the run ended. Lost while the record does not tell the end either: *cut off*, never a success and never a second run |
+//! | `exit.json` | the shim, after the rename and the poke, before its lock falls; but not when the daemon that launched it says meanwhile ([`SAVED`]) that the record's end is on disk: then nobody asks this file again | how the run ended. Lost while the record does not tell the end either: *cut off*, never a success and never a second run |
 //! | the space for `exit.json` | nobody; it is only reserved | nothing: it holds while the machine is up, and later nobody writes there |
 //! | a kept log's name | `fold` syncs `tasks/` before the folder is moved | that the log is not lost with its folder |
 //! | moves to the trash, deletions | nobody | undone, they are done again: `fold` may be repeated |
 //! | `out.log` | nobody | logs survive the daemon, not a power cut |
 //!
-//! So a run costs the daemon no sync at its launch and the shim two syncs of folders before the command
-//! and two syncs after its end, the latter off the path on which its end is told.
+//! So a run costs the daemon no sync at its launch and the shim two syncs of folders before the command.
+//! Its end costs the daemon one synced file and a share of one sync of `tasks/`, and the shim nothing, as
+//! long as that daemon lives; a shim whose daemon is gone or slow (a second) syncs file and folder itself.
 
 use serde::{Deserialize, Serialize};
 
@@ -109,7 +110,7 @@ mod verdict;
 
 pub use dir::RunDir;
 pub use fold::{Folded, empty_trash, remove_task_files, run_folders};
-pub use launch::{LaunchSpec, Launched};
+pub use launch::{LaunchSpec, Launched, SAVED};
 pub use proc::{boot_id, proc_start};
 pub use rustix::process::Signal;
 pub use verdict::{START_PATIENCE, Verdict, verdict};

@@ -74,5 +74,8 @@ mod active {
         fn env_digests(&self) -> Vec<String> {
             self.store.env_digests()
         }
+        fn drop_intent(&self, first: TaskId) {
+            self.store.drop_intent(first);
+        }
     }
 }

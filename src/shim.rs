@@ -38,11 +38,12 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::process::WaitIdStatus;
 
 use crate::run::dir::now;
-use crate::run::{Claim, Exit, ExitReason, ProcId, boot_id, proc_start};
+use crate::run::{Claim, Exit, ExitReason, ProcId, SAVED, boot_id, proc_start};
 
 mod args;
 mod child;
@@ -139,7 +140,10 @@ impl Shim<'_> {
         }
         let exit = self.run_claimed(&folder, &log, child);
         self.hold.at("before_exit");
-        folder.record_end(&exit, || self.pokes.poke(b'x'));
+        folder.record_end(&exit, || {
+            self.pokes.poke(b'x');
+            self.pokes.says_saved()
+        });
         Ok(Done::Recorded)
     }
 
@@ -191,6 +195,8 @@ impl Shim<'_> {
             }
             match sys::await_signal(gauge.pause(Instant::now())) {
                 Some(Signal::SIGTERM) => reason = Some(ExitReason::Stop),
+                // Usually it is the command that ended, and the look at the top of the loop says so.
+                Some(_) if child.has_ended() => {}
                 Some(_) => tree::reap_orphans(child.pid),
                 None => {}
             }
@@ -267,12 +273,24 @@ impl Gauge {
     }
 }
 
-/// The write end of the pipe to the daemon. What goes in is a hint; that nobody reads it is no error.
+/// How long the daemon may take to say that it saved the end: longer than a save takes on a busy disk.
+const SAVED_WITHIN: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// This end of the socket to the daemon. What goes in is a hint; that nobody reads it is no error.
 struct Poker(OwnedFd);
 
 impl Poker {
     fn poke(&self, byte: u8) {
         let _ = rustix::io::write(&self.0, &[byte]);
+    }
+
+    /// Waits a moment for the word that the record's end is on disk. A daemon that is gone is no wait.
+    fn says_saved(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        let mut word = [0];
+        matches!(poll(&mut fds, Some(&SAVED_WITHIN)), Ok(1))
+            && matches!(rustix::io::read(&self.0, &mut word), Ok(1))
+            && word == [SAVED]
     }
 
     fn complain(&self, why: &str) {

@@ -17,6 +17,8 @@
 //! renamed, then the folder is synced once. Environments and marks are durable before the records that need
 //! them become visible.
 //!
+//! **A batch** is accepted as a whole: its intent is on disk before its first record (`intent.rs`).
+//!
 //! **The index** (`index.jsonl`) is a cache of one line per ended task, so that a start need not open
 //! 100,000 records. A line is trusted only while nothing was saved for its task since: saving a record that
 //! has a line first takes the line back, durably. So the index can be wrong only about files that were edited
@@ -41,6 +43,7 @@ mod env;
 mod error;
 mod folders;
 mod index;
+mod intent;
 mod load;
 mod quarantine;
 mod record;
@@ -94,6 +97,8 @@ pub enum Write {
         /// The environment.
         env: Env,
     },
+    /// Accepts a batch as a whole: all its records in one file, before the first record.
+    Intent(Vec<Task>),
     /// Keeps the high-water marks. They are on disk before any removal of the same batch.
     Marks(Marks),
 }
@@ -178,6 +183,8 @@ pub trait Persist: Send + Sync {
     fn drop_env(&self, digest: &str);
     /// See [`Store::env_digests`].
     fn env_digests(&self) -> Vec<String>;
+    /// See [`Store::drop_intent`].
+    fn drop_intent(&self, first: TaskId);
 }
 
 impl Persist for Store {
@@ -199,6 +206,9 @@ impl Persist for Store {
     fn env_digests(&self) -> Vec<String> {
         Store::env_digests(self)
     }
+    fn drop_intent(&self, first: TaskId) {
+        Store::drop_intent(self, first);
+    }
 }
 
 impl<P: Persist + ?Sized> Persist for std::sync::Arc<P> {
@@ -219,6 +229,9 @@ impl<P: Persist + ?Sized> Persist for std::sync::Arc<P> {
     }
     fn env_digests(&self) -> Vec<String> {
         (**self).env_digests()
+    }
+    fn drop_intent(&self, first: TaskId) {
+        (**self).drop_intent(first);
     }
 }
 

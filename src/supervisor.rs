@@ -178,18 +178,17 @@ where
 {
     let (tx, rx) = mpsc::channel(INBOX);
     let (bell, _) = broadcast::channel(BELL);
-    let runtime = tokio::runtime::Handle::current();
     let thread = std::thread::Builder::new().name("supervisor".to_owned());
     #[cfg(debug_assertions)]
     if crate::sabotage::broken("told_before_saved") {
         let engine = engine::Engine::new(core, crate::sabotage::Late::new(Arc::clone(&store)), exec);
         let driver = driver::Driver::new(engine, rx, pokes, bell.clone(), disk);
-        thread.spawn(move || driver.run(&runtime))?;
+        thread.spawn(move || driver.run())?;
         return Ok(Handle { tx, bell, store });
     }
     let engine = engine::Engine::new(core, Arc::clone(&store), exec);
     let driver = driver::Driver::new(engine, rx, pokes, bell.clone(), disk);
-    thread.spawn(move || driver.run(&runtime))?;
+    thread.spawn(move || driver.run())?;
     Ok(Handle { tx, bell, store })
 }
 

@@ -35,6 +35,7 @@ struct State {
     dead: bool,
     failures: u64,
     noted: Vec<Summary>,
+    intents: BTreeMap<TaskId, Vec<Task>>,
 }
 
 impl MemStore {
@@ -116,6 +117,13 @@ impl MemStore {
     /// Starts anew on what is on the disk: the store works again, and this is what a start finds.
     #[must_use]
     pub fn boot(&self) -> Loaded {
+        let intents = std::mem::take(&mut self.state().intents);
+        for task in intents.into_values().flatten() {
+            let known = self.state().records.contains_key(&task.id);
+            if !known {
+                let _ = self.state().put(&task, true);
+            }
+        }
         let tasks = self.tasks();
         let mut state = self.state();
         (state.dead, state.untold, state.dies_after, state.failures) = (false, false, None, 0);
@@ -157,6 +165,11 @@ impl State {
             }
             Write::Env { digest, env } => {
                 self.envs.insert(digest.clone(), env.clone());
+            }
+            Write::Intent(tasks) => {
+                if let Some(first) = tasks.first() {
+                    self.intents.insert(first.id, tasks.clone());
+                }
             }
             Write::Marks(marks) => self.marks = self.marks.max(*marks),
         }
@@ -214,5 +227,12 @@ impl Persist for MemStore {
 
     fn env_digests(&self) -> Vec<String> {
         self.state().envs.keys().cloned().collect()
+    }
+
+    fn drop_intent(&self, first: TaskId) {
+        let mut state = self.state();
+        if !state.dead {
+            state.intents.remove(&first);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Watches runs for the moment something happens to them, and pokes the supervisor.
 //!
-//! One thread waits in `epoll` on two kinds of descriptors: the *poke pipe* of every shim that this daemon
+//! One thread waits in `epoll` on two kinds of descriptors: the *poke socket* of every shim that this daemon
 //! launched (a byte when the claim was won, one when `exit.json` appeared, end of file when the shim is
 //! gone), and a *pidfd* of every shim that it adopted at a start. A poke says only "look at task X": what
 //! happened is read from the facts on disk, and a slow sweep looks at every running task even if no poke
@@ -14,6 +14,7 @@ use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::epoll;
+use rustix::io::Errno;
 
 use crate::run::Claim;
 use crate::supervisor::Pokes;
@@ -22,8 +23,8 @@ use crate::task::TaskId;
 
 #[derive(Debug)]
 enum Source {
-    /// The poke pipe of a shim that this process launched and reaps.
-    Pipe { fd: OwnedFd, child: Child },
+    /// The poke socket of a shim that this process launched and reaps.
+    Socket { fd: OwnedFd, child: Child },
     /// An adopted shim.
     Pidfd { _fd: OwnedFd },
 }
@@ -32,6 +33,8 @@ enum Source {
 struct State {
     next: u64,
     sources: HashMap<u64, (TaskId, Source)>,
+    /// The sockets of shims that were not told yet that the end of their run is saved.
+    untold: HashMap<TaskId, u64>,
 }
 
 /// The watching thread's front; clones share it.
@@ -60,7 +63,17 @@ impl Watcher {
     /// # Errors
     /// When the pipe cannot be watched; the run is found by the sweep then.
     pub fn launched(&self, id: TaskId, pokes: OwnedFd, child: Child) -> io::Result<()> {
-        self.add(id, Source::Pipe { fd: pokes, child })
+        self.add(id, Source::Socket { fd: pokes, child })
+    }
+
+    /// Tells the shim of a task that the end of its run is on disk in the record; once. `false`: there is
+    /// none to be told, or it has been. A shim that was told exits, which pokes.
+    #[must_use]
+    pub fn tell_saved(&self, id: TaskId) -> bool {
+        let mut state = self.lock();
+        let Some(token) = state.untold.remove(&id) else { return false };
+        let Some((_, Source::Socket { fd, .. })) = state.sources.get(&token) else { return false };
+        rustix::net::send(fd, &[crate::run::SAVED], rustix::net::SendFlags::NOSIGNAL).is_ok()
     }
 
     /// Watches an adopted run.
@@ -74,7 +87,7 @@ impl Watcher {
                 self.add(id, Source::Pidfd { _fd: fd })
             }
             // It is gone already: that is news.
-            Ok(_) | Err(rustix::io::Errno::SRCH) => {
+            Ok(_) | Err(Errno::SRCH) => {
                 self.pokes.send(Input::Poke { id });
                 Ok(())
             }
@@ -88,9 +101,12 @@ impl Watcher {
         let token = state.next;
         {
             let fd = match &source {
-                Source::Pipe { fd, .. } | Source::Pidfd { _fd: fd } => fd,
+                Source::Socket { fd, .. } | Source::Pidfd { _fd: fd } => fd,
             };
             epoll::add(&*self.epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?;
+        }
+        if matches!(source, Source::Socket { .. }) {
+            state.untold.insert(id, token);
         }
         state.sources.insert(token, (id, source));
         Ok(())
@@ -105,7 +121,7 @@ impl Watcher {
         loop {
             events.clear();
             match epoll::wait(&*self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => {
                     tracing::error!(%error, "cannot watch runs any more; the sweep goes on");
                     return;
@@ -124,18 +140,26 @@ impl Watcher {
         let id = *id;
         let over = match source {
             Source::Pidfd { .. } => true,
-            Source::Pipe { fd, .. } => {
+            Source::Socket { fd, .. } => {
                 let mut bytes = [0_u8; 64];
-                // Nothing to read is no end: only end of file is.
-                matches!(rustix::io::read(fd, &mut bytes), Ok(0))
+                // Nothing to read is no end: end of file is, and a shim that left without reading.
+                !matches!(rustix::io::read(fd, &mut bytes), Ok(1..) | Err(Errno::AGAIN | Errno::INTR))
             }
         };
         if over {
             gone = state.sources.remove(&token);
+            if state.untold.get(&id) == Some(&token) {
+                state.untold.remove(&id);
+            }
+            // Closing alone does not take it out: a process that was just forked may still have a copy, and
+            // then it would be reported again and again.
+            if let Some((_, Source::Socket { fd, .. } | Source::Pidfd { _fd: fd })) = &gone {
+                let _ = epoll::delete(&*self.epoll, fd);
+            }
         }
         drop(state);
-        if let Some((_, Source::Pipe { mut child, .. })) = gone {
-            // The pipe closes as the shim exits: this wait is over at once, and leaves no zombie.
+        if let Some((_, Source::Socket { mut child, .. })) = gone {
+            // The socket closes as the shim exits: this wait is over at once, and leaves no zombie.
             if let Err(error) = child.wait() {
                 tracing::warn!(%id, %error, "could not reap a shim");
             }

@@ -19,7 +19,7 @@ fn compare(name: &str, is: &str, should: &str) {
         return;
     }
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(page(name), should).unwrap();
+        fs::write(page(name), should).expect("the page can be written");
         return;
     }
     let line = is.lines().zip(should.lines()).position(|(a, b)| a != b).unwrap_or(is.lines().count());

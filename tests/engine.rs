@@ -395,6 +395,31 @@ fn a_batch_is_all_or_nothing() {
 }
 
 #[test]
+fn a_batch_that_a_death_cuts_short_is_there_whole_or_not_at_all() {
+    for untold in [false, true] {
+        for n in 0..8 {
+            let mut lab = Lab::new(1);
+            if untold {
+                lab.store.die_untold_after(n)
+            } else {
+                lab.store.die_after(n)
+            }
+            let one = |i: usize| {
+                let (uuid, id) = TaskId::random();
+                let request = StartRequest { command: format!("{i}"), ..StartRequest::default() };
+                NewTask { request, id, uuid: uuid.to_string(), env_digest: String::new() }
+            };
+            let told = lab.ask(Ask::Start { tasks: (0..5).map(one).collect(), envs: vec![] }).is_ok();
+            let mut lab = lab.reboot();
+            settle(&mut lab);
+            let there = lab.store.tasks();
+            assert!(there.is_empty() && !told || there.len() == 5, "{} of 5 after write {n}", there.len());
+            assert!(there.iter().all(|t| t.status == Status::Completed));
+        }
+    }
+}
+
+#[test]
 fn a_failed_save_of_an_end_is_tried_again_and_told_once() {
     let mut lab = Lab::new(1);
     let id = lab.start("a");

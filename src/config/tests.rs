@@ -116,6 +116,15 @@ fn no_secret_is_shown_anywhere() {
 }
 
 #[test]
+fn a_warning_quotes_little_and_no_control_characters_or_passwords() {
+    let long = format!("\u{1b}]0;x\u{7}{}", "y".repeat(10_000));
+    let config = World::new("", "").load(&[("BG_MAX_CONCURRENT", &long), ("OPENAI_BASE_URL", "htp://me:pw@host")]);
+    assert_eq!(config.warnings.len(), 2);
+    let text = config.warnings.concat();
+    assert!(text.len() < 500 && !text.contains(char::is_control) && !text.contains("pw"), "{text}");
+}
+
+#[test]
 fn just_octos_own_secrets_are_kept_from_tasks() {
     assert_eq!(secret_names().collect::<Vec<_>>(), ["TELEGRAM_BOT_TOKEN"]);
 }
@@ -231,6 +240,8 @@ fn values_are_read_as_people_write_them() {
     assert!(filter("octo=debug,info").is_ok() && filter("octo=loud=x").is_err());
     assert_eq!(without_credentials("https://a@b:c@host?x=@"), "https://***@host?x=@");
     assert_eq!(without_credentials("https://host/@x"), "https://host/@x");
+    assert_eq!(without_credentials("me:pw@host"), "***@host");
+    assert_eq!(without_credentials("@me"), "@me");
 }
 
 #[test]

@@ -159,13 +159,13 @@ pub(super) fn url(text: &str) -> Result<String, String> {
     if text.is_empty() || fine { Ok(text.to_owned()) } else { Err("is no http:// or https:// address".to_owned()) }
 }
 
-/// An address may carry a name and a password, which are nobody else's business.
+/// An address may carry a name and a password, which are nobody else's business; a mistyped one as well.
 pub(super) fn without_credentials(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + 3));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://***@{}", &rest[at + 1..]),
-        None => text.to_owned(),
+        Some(at) if !scheme.is_empty() || rest[..at].contains(':') => format!("{scheme}***@{}", &rest[at + 1..]),
+        Some(_) | None => text.to_owned(),
     }
 }
 

@@ -12,6 +12,16 @@ use crate::workspace::{DaemonLock, bind};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// A process that ends with the test, however the test ends.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 struct World {
     dir: tempfile::TempDir,
     ws: Workspace,
@@ -173,9 +183,15 @@ fn processes_without_their_shim_are_found_and_guarded_or_welcome_ones_are_not() 
     fs::create_dir_all(&run).unwrap();
     let mut task = Command::new("sleep");
     task.arg("600").env("OCTO_WORKSPACE", &world.ws.root).env("OCTO_TASK_ID", "c4b1e09a").env("OCTO_RUN", "2");
-    let mut task = task.spawn().unwrap();
-    let pid = task.id().to_string();
+    let task = Ended(task.stdout(std::process::Stdio::null()).spawn().unwrap());
+    let pid = task.0.id().to_string();
     let told = || leftovers::all(&world.ws).into_iter().find(|f| f.what.contains("without their shim"));
+    // The kernel lets a new process go before its environment can be read.
+    let give_up = std::time::Instant::now() + Duration::from_secs(60);
+    while told().is_none() {
+        assert!(std::time::Instant::now() < give_up, "the process was not found");
+        std::thread::yield_now();
+    }
     assert!(told().unwrap().what.ends_with(&format!("task c4b1e09a go on without their shim: {pid}")));
     let lock = fs::File::create(run.join("lock")).unwrap();
     assert!(told().is_some(), "the lock is there, and free");
@@ -184,8 +200,6 @@ fn processes_without_their_shim_are_found_and_guarded_or_welcome_ones_are_not() 
     drop(lock);
     fs::write(world.ws.octo.join("tasks/c4b1e09a.json"), "{\"leave_children\": true}").unwrap();
     assert_eq!(told(), None, "its owner lets it be");
-    task.kill().unwrap();
-    task.wait().unwrap();
 }
 
 #[test]

@@ -7,15 +7,15 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::Signal;
 
 use super::{Executor, LaunchError, Look, Report};
 use crate::claude;
-use crate::command::EnvValue;
+use crate::command::{Env, EnvValue};
 use crate::run::{self, Claim, ClaimFact, Exit, ExitFact, Facts, Folded, LaunchSpec, LockFact, RunDir};
-use crate::store::Store;
+use crate::store::{ReadError, Store};
 use crate::supervisor::Pokes;
 use crate::supervisor::core::Input;
 use crate::task::{RESULT_MAX, Task, TaskId};
@@ -50,6 +50,10 @@ pub struct ProcessExecutor {
     store: Arc<Store>,
     watcher: Watcher,
     pokes: Pokes,
+    /// The environment that was read last, by its digest: tasks of one batch share it.
+    env: Mutex<(String, Env)>,
+    /// Runs whose facts this daemon read and understood: (task, run).
+    sound: HashMap<TaskId, u32>,
 }
 
 impl ProcessExecutor {
@@ -57,7 +61,7 @@ impl ProcessExecutor {
     #[must_use]
     pub fn new(around: Surroundings, store: Arc<Store>, watcher: Watcher, pokes: Pokes) -> Self {
         let tasks = around.octo.join("tasks");
-        ProcessExecutor { around, tasks, store, watcher, pokes }
+        ProcessExecutor { around, tasks, store, watcher, pokes, env: Mutex::default(), sound: HashMap::new() }
     }
 
     fn dir(&self, id: TaskId, run: u32) -> RunDir {
@@ -69,7 +73,7 @@ impl ProcessExecutor {
         let mut env: HashMap<OsString, OsString> = if task.env.is_empty() {
             self.around.base_env.iter().cloned().collect()
         } else {
-            let stored = self.store.env(&task.env).map_err(|error| LaunchError {
+            let stored = self.stored_env(&task.env).map_err(|error| LaunchError {
                 why: format!("the environment that task {} was given cannot be read: {error}", task.id),
                 passing: false,
             })?;
@@ -89,6 +93,31 @@ impl ProcessExecutor {
         env.insert("OCTO_RUN".into(), task.run.to_string().into());
         env.insert("OCTO_WORKSPACE".into(), self.around.workspace.clone().into());
         Ok(env.into_iter().collect())
+    }
+
+    fn stored_env(&self, digest: &str) -> Result<Env, ReadError> {
+        let mut last = self.env.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 != digest {
+            *last = (digest.to_owned(), self.store.env(digest)?);
+        }
+        Ok(last.1.clone())
+    }
+
+    fn launch_one(&self, task: &Task) -> Result<(), LaunchError> {
+        let spec = LaunchSpec {
+            shim: self.around.shim.clone(),
+            argv: vec!["/bin/sh".into(), "-c".into(), task.command.clone().into()],
+            cwd: if task.cwd.is_empty() { self.around.workspace.clone() } else { task.cwd.clone().into() },
+            env: self.environment(task)?,
+            leave_children: task.leave_children,
+            log_quota: self.around.log_quota,
+            open_files: self.around.open_files,
+        };
+        let launched = self.dir(task.id, task.run).launch(&spec).map_err(|error| launch_error(&error))?;
+        if let Err(error) = self.watcher.launched(task.id, launched.pokes, launched.child) {
+            tracing::warn!(id = %task.id, %error, "a run is not watched; the sweep will find its end");
+        }
+        Ok(())
     }
 
     fn report(&self, task: &Task, facts: &Facts) -> Report {
@@ -165,24 +194,42 @@ impl Executor for ProcessExecutor {
     fn look(&mut self, task: &Task) -> io::Result<Look> {
         let facts = self.dir(task.id, task.run).facts()?;
         let report = self.report(task, &facts);
+        if matches!((&facts.claim, &facts.exit), (ClaimFact::Real(_), ExitFact::Ended(_))) {
+            self.sound.insert(task.id, task.run);
+        }
         Ok(Look { facts, report })
     }
 
     fn launch(&mut self, task: &Task) -> Result<(), LaunchError> {
-        let spec = LaunchSpec {
-            shim: self.around.shim.clone(),
-            argv: vec!["/bin/sh".into(), "-c".into(), task.command.clone().into()],
-            cwd: if task.cwd.is_empty() { self.around.workspace.clone() } else { task.cwd.clone().into() },
-            env: self.environment(task)?,
-            leave_children: task.leave_children,
-            log_quota: self.around.log_quota,
-            open_files: self.around.open_files,
+        self.launch_one(task)
+    }
+
+    fn launch_all(&mut self, tasks: &[&Task]) -> Vec<Result<(), LaunchError>> {
+        // A spawn holds its thread up until the new program is loaded: side by side they overlap.
+        let this = &*self;
+        let (first, rest) = match tasks {
+            [] => return Vec::new(),
+            [first, rest @ ..] => (first, rest),
         };
-        let launched = self.dir(task.id, task.run).launch(&spec).map_err(|error| launch_error(&error))?;
-        if let Err(error) = self.watcher.launched(task.id, launched.pokes, launched.child) {
-            tracing::warn!(id = %task.id, %error, "a run is not watched; the sweep will find its end");
-        }
-        Ok(())
+        let share = rest.len().div_ceil(LAUNCHERS).max(1);
+        std::thread::scope(|scope| {
+            let launch = |share: &[&Task]| share.iter().map(|task| this.launch_one(task)).collect::<Vec<_>>();
+            let helpers: Vec<_> = rest
+                .chunks(share)
+                .map(|share| (share, std::thread::Builder::new().spawn_scoped(scope, move || launch(share))))
+                .collect();
+            let mut results = vec![this.launch_one(first)];
+            for (share, helper) in helpers {
+                match helper.map(std::thread::ScopedJoinHandle::join) {
+                    Ok(Ok(done)) => results.extend(done),
+                    // No thread to be had: it is done here.
+                    Err(_) => results.extend(launch(share)),
+                    // What a launch that panicked had done, its run folder tells.
+                    Ok(Err(_)) => results.extend(share.iter().map(|_| Err(panicked()))),
+                }
+            }
+            results
+        })
     }
 
     fn void(&mut self, id: TaskId, run: u32) -> io::Result<bool> {
@@ -224,21 +271,35 @@ impl Executor for ProcessExecutor {
     }
 
     fn fold(&mut self, task: &Task) -> io::Result<bool> {
-        for run in run::run_folders(&self.tasks, task.id)? {
-            let dir = self.dir(task.id, run);
-            self.set_aside(task.id, run, &dir);
-            let keep = log_differs(&dir.log_path(), if run == task.run { &task.result } else { "" })?;
-            if matches!(dir.fold(keep)?, Folded::StillHeld) {
-                return Ok(false);
+        if self.watcher.tell_saved(task.id) {
+            // The shim holds its lock until it has heard that. Its exit pokes, and then this goes on.
+            return Ok(false);
+        }
+        let sound = self.sound.remove(&task.id);
+        // Nearly always there is just this one, which is found without a listing.
+        let mut runs = vec![task.run];
+        while !runs.is_empty() {
+            for run in runs {
+                let dir = self.dir(task.id, run);
+                if sound != Some(run) {
+                    self.set_aside(task.id, run, &dir);
+                }
+                let keep = log_differs(&dir.log_path(), if run == task.run { &task.result } else { "" })?;
+                if matches!(dir.fold(keep)?, Folded::StillHeld) {
+                    return Ok(false);
+                }
             }
+            // A task that never had a run still has the folder that its acceptance made.
+            match std::fs::remove_dir(self.tasks.join(task.id.as_str())) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                Err(error) => return Err(error),
+            }
+            runs = run::run_folders(&self.tasks, task.id)?;
         }
-        // A task that never had a run still has the folder that its acceptance made.
-        match std::fs::remove_dir(self.tasks.join(task.id.as_str())) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        Ok(true)
+        let what = format!("tasks/{} holds something that is no run", task.id);
+        Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, what))
     }
 
     fn preserve(&mut self, task: &Task) -> io::Result<()> {
@@ -261,6 +322,13 @@ impl Executor for ProcessExecutor {
 
 /// Why there was no thread, and the job, to be done in place.
 type NotSpawned = (io::Error, Box<dyn FnOnce() + Send>);
+
+/// Threads that launch at the same time, besides the supervisor's own.
+const LAUNCHERS: usize = 3;
+
+fn panicked() -> LaunchError {
+    LaunchError { why: "Octo failed in the middle of a launch; the daemon's log says more".to_owned(), passing: false }
+}
 
 /// Runs a job on a thread of its own; gives it back when there is none to be had.
 fn spawn<F: FnOnce() + Send + 'static>(name: &str, job: F) -> Result<(), NotSpawned> {
@@ -371,6 +439,9 @@ fn log_differs(log: &Path, result: &str) -> io::Result<bool> {
     };
     if size != result.len() as u64 {
         return Ok(true);
+    }
+    if size == 0 {
+        return Ok(false);
     }
     Ok(std::fs::read(log)? != result.as_bytes())
 }

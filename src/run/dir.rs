@@ -173,7 +173,8 @@ fn is_absent(e: &io::Error) -> bool {
 
 /// Reads one fact: absent, there but senseless, or its value.
 fn read_fact<T: DeserializeOwned>(path: &Path) -> io::Result<Option<Option<T>>> {
-    let mut bytes = Vec::new();
+    // Room for any real fact at once; `read_to_end` would begin with 32 bytes.
+    let mut bytes = Vec::with_capacity(1024);
     match open_plain(path).and_then(|f| f.take(FACT_MAX).read_to_end(&mut bytes)) {
         Ok(_) => Ok(Some(serde_json::from_slice(&bytes).ok())),
         Err(e) if is_absent(&e) => Ok(None),

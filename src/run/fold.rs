@@ -38,13 +38,28 @@ impl RunDir {
         if keep_log && (rename_if_there(&self.log_path(), &self.kept_log_path())? || self.path().exists()) {
             sync_dir(&self.tasks)?;
         }
-        let trash = trash_place(&self.tasks, &format!("{}.run-{}", self.id, self.run))?;
-        if rename_if_there(self.path(), &trash)? {
+        if let Some(trash) = self.to_trash()? {
             hold("fold");
             delete_folder(&trash)?;
         }
         remove_if_empty(&self.task_dir())?;
         Ok(Folded::Done)
+    }
+}
+
+impl RunDir {
+    /// Moves the folder to the trash; tells where it is now, or that there was none.
+    fn to_trash(&self) -> io::Result<Option<PathBuf>> {
+        let name = trash_name(&format!("{}.run-{}", self.id, self.run));
+        let trash = trash_folder(&self.tasks).join(&name);
+        match fs::rename(self.path(), &trash) {
+            Ok(()) => return Ok(Some(trash)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            // There is no such run, or no trash yet.
+            Err(_) => {}
+        }
+        let trash = trash_place(&self.tasks, &name)?;
+        Ok(rename_if_there(self.path(), &trash)?.then_some(trash))
     }
 }
 
@@ -83,7 +98,7 @@ pub fn remove_task_files(tasks: &Path, id: TaskId) -> io::Result<Folded> {
     if all == Folded::StillHeld || is_held(&folder)? {
         return Ok(Folded::StillHeld);
     }
-    let trash = trash_place(tasks, id.as_str())?;
+    let trash = trash_place(tasks, &trash_name(id.as_str()))?;
     if rename_if_there(&folder, &trash)? {
         delete_folder(&trash)?;
     }
@@ -108,17 +123,25 @@ pub fn empty_trash(octo: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A fresh name in the trash, which is made if it is missing.
-fn trash_place(tasks: &Path, name: &str) -> io::Result<PathBuf> {
+fn trash_folder(tasks: &Path) -> PathBuf {
+    tasks.parent().unwrap_or(tasks).join("trash")
+}
+
+/// A name that nothing in the trash has.
+fn trash_name(name: &str) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let trash = tasks.parent().unwrap_or(tasks).join("trash");
-    match DirBuilder::new().mode(0o700).create(&trash) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-        _ => {}
-    }
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let moment = now().millis().unwrap_or_default();
-    Ok(trash.join(format!("{name}.{}.{moment}.{count}", std::process::id())))
+    format!("{name}.{}.{moment}.{count}", std::process::id())
+}
+
+/// A place in the trash, which is made if it is missing.
+fn trash_place(tasks: &Path, name: &str) -> io::Result<PathBuf> {
+    let trash = trash_folder(tasks);
+    match DirBuilder::new().mode(0o700).create(&trash) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(trash.join(name)),
+    }
 }
 
 /// The names in a folder; none when it does not exist.
@@ -135,10 +158,10 @@ fn delete_folder(folder: &Path) -> io::Result<()> {
     let (last, first): (Vec<_>, Vec<_>) = names(folder)?.into_iter().partition(|n| n == CLAIM || n == LOCK);
     for name in first.into_iter().chain(last) {
         let path = folder.join(name);
-        match path.symlink_metadata() {
-            Ok(m) if m.is_dir() => delete_folder(&path)?,
-            Ok(_) => ignore_absent(fs::remove_file(&path))?,
-            Err(e) => ignore_absent(Err(e))?,
+        match fs::remove_file(&path) {
+            // What is no file says so in one way or another.
+            Err(_) if path.symlink_metadata().is_ok_and(|m| m.is_dir()) => delete_folder(&path)?,
+            other => ignore_absent(other)?,
         }
     }
     ignore_absent(fs::remove_dir(folder))

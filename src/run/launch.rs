@@ -8,8 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use rustix::fs::OFlags;
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::dir::{LOCK, RunDir, sync_dir, take_lock};
 
@@ -40,11 +39,17 @@ pub struct LaunchSpec {
 pub struct Launched {
     /// The shim's process; its launcher reaps it. Dropping this neither ends nor reaps it.
     pub child: Child,
-    /// The pipe on which the shim pokes: `c` after the command was released, `x` after `exit.json`
+    /// The socket on which the shim pokes: `c` after the command was released, `x` after `exit.json`
     /// appeared, `!` and a sentence if it could not begin; closed when it has exited. These are hints
     /// that come early, never facts: facts are in the run folder. Reading never blocks.
+    ///
+    /// [`SAVED`], written here once the record's end is on disk, tells the shim that `exit.json` need not be
+    /// synced any more; one that hears nothing for a while, or finds this end closed, syncs it.
     pub pokes: OwnedFd,
 }
+
+/// What tells a shim that the end of its run is on disk in the task's record.
+pub const SAVED: u8 = b'k';
 
 impl RunDir {
     /// Makes the run's folder and starts a shim in it that holds its lock. When this returns, in
@@ -67,8 +72,8 @@ impl RunDir {
         folders.create(self.path())?;
         let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path().join(LOCK))?;
         take_lock(&lock)?;
-        let (pokes, poker) = pipe_with(PipeFlags::CLOEXEC)?;
-        rustix::fs::fcntl_setfl(&pokes, OFlags::NONBLOCK)?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (pokes, poker) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         let mut command = self.command(spec)?;
         command.stdin(lock).stdout(poker).stderr(Stdio::null());
         let child = command.spawn()?;

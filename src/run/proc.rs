@@ -3,8 +3,8 @@
 //! A process number alone names nothing, since numbers are used again within milliseconds. Whoever
 //! sends a signal opens a pidfd first, looks at the process again, and then signals through the pidfd.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 
 /// What one line of `/proc/PID/stat` tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,10 @@ pub(crate) struct Stat {
 impl Stat {
     /// Reads the process `pid`; `None` when there is none.
     pub(crate) fn of(pid: i32) -> Option<Stat> {
-        Stat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+        // The kernel hands the line out whole, and it is never as long as this.
+        let mut line = [0; 1024];
+        let n = File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut line)).ok()?;
+        Stat::parse(line.get(..n)?)
     }
 
     /// The name (field 2) may hold spaces and brackets, so fields are counted from the last bracket on.
@@ -55,8 +58,9 @@ pub fn proc_start(pid: i32) -> Option<u64> {
 /// # Errors
 /// When `/proc` is not mounted or cannot be read.
 pub fn boot_id() -> io::Result<String> {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    Ok(text.trim_end().to_owned())
+    let mut text = [0; 64];
+    let n = File::open("/proc/sys/kernel/random/boot_id")?.read(&mut text)?;
+    Ok(String::from_utf8_lossy(text.get(..n).unwrap_or_default()).trim_end().to_owned())
 }
 
 /// Every process number there is now.
@@ -85,6 +89,14 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
         }
     }
     found
+}
+
+/// The children of this process, which has a single thread; exact, and one short read.
+pub(crate) fn own_children() -> Vec<i32> {
+    match fs::read_to_string("/proc/thread-self/children") {
+        Ok(list) => list.split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect(),
+        Err(_) => children(std::process::id() as i32),
+    }
 }
 
 fn children_by_walk(pid: i32) -> Vec<i32> {

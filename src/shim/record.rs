@@ -78,9 +78,10 @@ impl Folder {
         remove(&self.dir, &self.temp_exit);
     }
 
-    /// Writes `exit.json` and does not return before it is on disk, however long that takes. `poke` is
-    /// called as soon as it can be read. Gives up only when the folder itself was deleted.
-    pub(super) fn record_end(mut self, exit: &Exit, mut poke: impl FnMut()) {
+    /// Writes `exit.json` and does not return before the end is on disk, however long that takes. `poke` is
+    /// called as soon as it can be read; when that returns true, the end is on disk in the task's record and
+    /// this file has served its purpose. Gives up only when the folder itself was deleted.
+    pub(super) fn record_end(mut self, exit: &Exit, mut poke: impl FnMut() -> bool) {
         let text = serde_json::to_vec(exit).unwrap_or_default();
         while let Err(_trouble) = self.try_record(&text, &mut poke) {
             if fstat(&self.dir).is_ok_and(|s| s.st_nlink == 0) {
@@ -91,7 +92,7 @@ impl Folder {
         }
     }
 
-    fn try_record(&mut self, text: &[u8], poke: &mut impl FnMut()) -> io::Result<()> {
+    fn try_record(&mut self, text: &[u8], poke: &mut impl FnMut() -> bool) -> io::Result<()> {
         if !self.fresh {
             // Renamed, but a sync failed, which may have dropped what was written: only a new file is trusted.
             self.reserved = create(&self.dir, &self.temp_exit)?;
@@ -103,7 +104,9 @@ impl Folder {
         ftruncate(&self.reserved, text.len() as u64)?;
         renameat(&self.dir, &self.temp_exit, &self.dir, EXIT)?;
         self.fresh = false;
-        poke();
+        if poke() {
+            return Ok(());
+        }
         fsync(&self.reserved)?;
         fsync(&self.dir)?;
         Ok(())

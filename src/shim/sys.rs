@@ -48,9 +48,13 @@ pub(super) fn own_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a process that is about to run a foreign program its signals as a shell would.
+/// Gives a process that is about to run a foreign program its signals as a shell would. A forked copy of
+/// the shim has those that the shim ignores to give back; [`own_signals`] did the others.
 pub(super) fn plain_signals() -> io::Result<()> {
-    default_signals();
+    for signal in IGNORED {
+        // SAFETY: the default disposition runs no code of ours.
+        unsafe { libc::signal(signal as libc::c_int, libc::SIG_DFL) };
+    }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
 }

@@ -14,22 +14,21 @@ use rustix::process::{
 
 use super::child::Child;
 use super::sys;
-use crate::run::proc::{Stat, children};
+use crate::run::proc::{Stat, children, own_children};
 
 /// The longest pause between two looks while processes are being ended; their deaths wake the shim earlier.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// Takes dead orphans off the process table. The command itself is left alone.
 pub(super) fn reap_orphans(command: Pid) {
-    let me = std::process::id() as i32;
-    for pid in children(me).into_iter().filter_map(Pid::from_raw).filter(|p| *p != command) {
+    for pid in own_children().into_iter().filter_map(Pid::from_raw).filter(|p| *p != command) {
         let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
 }
 
 /// Tells whether the dead command left no process behind. One short read in the usual case.
 pub(super) fn nothing_left(command: Pid) -> bool {
-    children(std::process::id() as i32) == [command.as_raw_pid()]
+    own_children() == [command.as_raw_pid()]
 }
 
 /// Ends the command and all its descendants: TERM and CONT, `grace`, then KILL until none is left.
@@ -63,7 +62,7 @@ fn signal_all(command: Pid, signals: &[Signal]) -> usize {
     reap_orphans(command);
     let me = std::process::id() as i32;
     // The whole tree is known before the first signal: afterwards its branches move to the shim.
-    let own = children(me);
+    let own = own_children();
     let tree = descendants(me, &own);
     for signal in signals {
         // The command is not reaped yet, so the group's number is its own.
@@ -73,7 +72,7 @@ fn signal_all(command: Pid, signals: &[Signal]) -> usize {
     let lives = |found: &&Found| found.group == command.as_raw_pid() || signal_one(found, me, signals);
     let alive = tree.iter().filter(lives).count();
     // One that was seen dead may have left a child after the list was read: that one is listed by now.
-    alive.max(usize::from(children(me).iter().any(|pid| !own.contains(pid))))
+    alive.max(usize::from(own_children().iter().any(|pid| !own.contains(pid))))
 }
 
 /// A descendant, as it was found.

@@ -99,7 +99,9 @@ impl Store {
     /// Only when nothing can be known: `tasks/` cannot be synced or listed, or the process is out of
     /// descriptors or memory. No content of any file is an error.
     pub fn load(&self) -> Result<Loaded, StoreError> {
-        let (out, healthy) = self.load_all()?;
+        let unfinished = self.redo_batches();
+        let (mut out, healthy) = self.load_all()?;
+        out.problems.extend(unfinished);
         *locked(&self.marks) = out.marks;
         if out.marks != healthy {
             // The next start may not see these files any more. If this fails, the numbers are still right now.
@@ -167,9 +169,10 @@ impl Store {
         for name in temps {
             remove(&self.tasks, name);
         }
-        for (dir, is_stem) in
-            [(&self.envs, env::is_digest as fn(&str) -> bool), (&self.octo, |s| matches!(s, "marks" | "index"))]
-        {
+        for (dir, is_stem) in [
+            (&self.envs, env::is_digest as fn(&str) -> bool),
+            (&self.octo, |s| matches!(s, "marks" | "index" | "batch")),
+        ] {
             let mut old = Vec::new();
             let _ = disk::list(dir, |name, _| {
                 if name.to_str().is_ok_and(|n| disk::is_temp(n, is_stem)) {

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::disk::{self, Temp};
 use super::error::{SaveError, words};
-use super::{Marks, Store, Write, env, locked, record};
+use super::{Marks, Store, Write, env, intent, locked, record};
 use crate::task::{SCHEMA, Task, TaskId};
 
 /// How many files are synced at the same time.
@@ -97,6 +97,7 @@ impl Store {
                 Ok(Item::Remove(*id))
             }
             Write::Env { digest, env } => self.prepare_env(digest, env),
+            Write::Intent(tasks) => prepare_intent(tasks),
             Write::Marks(marks) => {
                 let bytes = self.marks_bytes(*marks)?;
                 Ok(Item::Put(File::plain(Place::Octo, "marks", "marks.json", bytes)))
@@ -293,7 +294,7 @@ impl Store {
                     let mut known = locked(&self.marks);
                     *known = known.max(*marks);
                 }
-                Write::Task { .. } | Write::Remove(_) => {}
+                Write::Task { .. } | Write::Remove(_) | Write::Intent(_) => {}
             }
         }
     }
@@ -309,6 +310,15 @@ impl Store {
     }
 }
 
+fn prepare_intent<'a>(tasks: &[Task]) -> Result<Item<'a>, SaveError> {
+    let Some(first) = tasks.first() else { return Ok(Item::Done) };
+    let bytes = serde_json::to_vec(tasks).map_err(|e| SaveError::new(format!("a batch cannot be written: {e}")))?;
+    if bytes.len() as u64 > intent::INTENT_MAX {
+        return Err(SaveError::new(format!("a batch of {} bytes is too large", bytes.len())));
+    }
+    Ok(Item::Put(File::plain(Place::Octo, "batch", &intent::name(first.id), bytes)))
+}
+
 /// A record fails with the environment that it names, a removal with the marks that remember its number.
 fn fail_dependants(batch: &[Write], items: &[Item<'_>], outcomes: &mut [Outcome]) {
     let mut bad_envs: Vec<(&str, String)> = Vec::new();
@@ -317,7 +327,7 @@ fn fail_dependants(batch: &[Write], items: &[Item<'_>], outcomes: &mut [Outcome]
         match (write, outcome) {
             (Write::Env { digest, .. }, Err(e)) => bad_envs.push((digest, e.message.clone())),
             (Write::Marks(_), Err(e)) => bad_marks = Some(e.message.clone()),
-            (Write::Env { .. } | Write::Marks(_) | Write::Task { .. } | Write::Remove(_), _) => {}
+            (Write::Env { .. } | Write::Marks(_) | Write::Task { .. } | Write::Remove(_) | Write::Intent(_), _) => {}
         }
     }
     for (item, outcome) in items.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()) {

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -73,12 +75,15 @@ impl DiskProbe {
     }
 }
 
+/// Who waits for an answer.
+type Waiting = HashMap<RequestId, oneshot::Sender<Result<Reply, Refused>>>;
+
 pub(super) struct Driver<S, E> {
     engine: Engine<S, E>,
     inbox: mpsc::Receiver<Message>,
     pokes: mpsc::UnboundedReceiver<Input>,
     bell: broadcast::Sender<Event>,
-    waiting: HashMap<RequestId, oneshot::Sender<Result<Reply, Refused>>>,
+    waiting: Waiting,
     next_request: RequestId,
     disk: DiskProbe,
     disk_due: Instant,
@@ -113,10 +118,11 @@ impl<S: Persist, E: Executor> Driver<S, E> {
         }
     }
 
-    pub(super) fn run(mut self, runtime: &tokio::runtime::Handle) {
+    pub(super) fn run(mut self) {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         self.turn();
         while self.quit.is_none() {
-            match runtime.block_on(self.wait()) {
+            match self.wait(&waker) {
                 Woken::Message(message) => self.message(message),
                 Woken::Input(input) => self.engine.core.step(input, now()),
                 Woken::Due => {}
@@ -131,13 +137,23 @@ impl<S: Persist, E: Executor> Driver<S, E> {
         }
     }
 
-    async fn wait(&mut self) -> Woken {
-        let timeout = self.timeout();
-        tokio::select! {
-            biased;
-            input = self.pokes.recv() => input.map_or(Woken::Closed, Woken::Input),
-            message = self.inbox.recv() => message.map_or(Woken::Closed, Woken::Message),
-            () = tokio::time::sleep(timeout) => Woken::Due,
+    /// Sleeps until something arrives or is due. The thread parks by itself: the runtime's timers would wake
+    /// one of its workers at every turn.
+    fn wait(&mut self, waker: &Waker) -> Woken {
+        let due = Instant::now() + self.timeout();
+        let mut context = Context::from_waker(waker);
+        loop {
+            if let Poll::Ready(input) = self.pokes.poll_recv(&mut context) {
+                return input.map_or(Woken::Closed, Woken::Input);
+            }
+            if let Poll::Ready(message) = self.inbox.poll_recv(&mut context) {
+                return message.map_or(Woken::Closed, Woken::Message);
+            }
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Woken::Due;
+            }
+            std::thread::park_timeout(left);
         }
     }
 
@@ -172,7 +188,7 @@ impl<S: Persist, E: Executor> Driver<S, E> {
                 let request = self.next_request;
                 self.waiting.insert(request, reply);
                 if let Some(out) = self.engine.ask(request, actor, ask, now()) {
-                    self.tell(out);
+                    tell(&mut self.waiting, &self.bell, out);
                 }
             }
             Message::Query(look) => look(&self.engine.core),
@@ -189,22 +205,30 @@ impl<S: Persist, E: Executor> Driver<S, E> {
                 self.engine.core.step(input, now());
             }
         }
-        for out in self.engine.turn(now()) {
-            self.tell(out);
-        }
+        let Driver { engine, waiting, bell, .. } = self;
+        engine.turn_telling(now(), |out| tell(waiting, bell, out));
     }
+}
 
-    fn tell(&mut self, out: Out) {
-        match out {
-            Out::Reply { request, result } => {
-                if let Some(reply) = self.waiting.remove(&request) {
-                    let _ = reply.send(result);
-                }
+/// Wakes the driver's thread.
+struct Unpark(std::thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn tell(waiting: &mut Waiting, bell: &broadcast::Sender<Event>, out: Out) {
+    match out {
+        Out::Reply { request, result } => {
+            if let Some(reply) = waiting.remove(&request) {
+                let _ = reply.send(result);
             }
-            Out::Ring(event) => {
-                // No listener is no error: a doorbell may ring in an empty house.
-                let _ = self.bell.send(event);
-            }
+        }
+        Out::Ring(event) => {
+            // No listener is no error: a doorbell may ring in an empty house.
+            let _ = bell.send(event);
         }
     }
 }

@@ -5,11 +5,13 @@
 //! A turn drains what has arrived, lets the core decide, saves everything that is due in one go (the
 //! group commit) and only then carries out what depended on it.
 
+use std::collections::HashMap;
+
 use super::Event;
 use super::core::{Ask, Batch, Core, Effect, Input, Now, Reply, RequestId, Saved};
 use crate::command::{Actor, Refused, RefusedCode};
 use crate::exec::Executor;
-use crate::store::{Persist, ReadError, SaveError};
+use crate::store::{Persist, ReadError, SaveError, Write};
 use crate::task::{Task, TaskId};
 
 /// What a turn tells the world.
@@ -70,9 +72,16 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         }
     }
 
-    /// Saves what is due, does what follows, until nothing is left to do now.
+    /// As [`Engine::turn_telling`]; gathers what is to be told.
     pub fn turn(&mut self, now: Now) -> Vec<Out> {
         let mut out = Vec::new();
+        self.turn_telling(now, |one| out.push(one));
+        out
+    }
+
+    /// Saves what is due, does what follows, until nothing is left to do now. Whoever waits is told as soon
+    /// as what it waits for is saved; launches and clean-ups, which take longest, come last.
+    pub fn turn_telling(&mut self, now: Now, mut tell: impl FnMut(Out)) {
         for _ in 0..ROUNDS {
             self.core.tick(now);
             self.core.schedule(now);
@@ -82,11 +91,27 @@ impl<S: Persist, E: Executor> Engine<S, E> {
             if effects.is_empty() && saved.is_ok() {
                 break;
             }
-            for effect in effects {
-                out.extend(self.perform(effect, now));
+            self.perform_all(effects, now, &mut tell);
+        }
+    }
+
+    fn perform_all(&mut self, effects: Vec<Effect>, now: Now, tell: &mut impl FnMut(Out)) {
+        let (mut launches, mut folds) = (Vec::new(), Vec::new());
+        for effect in effects {
+            match effect {
+                Effect::Launch { id } => launches.push(id),
+                Effect::Fold { id } => folds.push(id),
+                effect => {
+                    if let Some(out) = self.perform(effect, now) {
+                        tell(out);
+                    }
+                }
             }
         }
-        out
+        self.launch_all(&launches, now);
+        for id in folds {
+            self.fold(id, now);
+        }
     }
 
     fn save(&mut self, mut batch: Batch) -> Saved {
@@ -100,12 +125,16 @@ impl<S: Persist, E: Executor> Engine<S, E> {
                 saved.failed.push((task.id, error));
             }
         }
+        batch.first.extend(intents(&batch));
         if !batch.first.is_empty() {
             let first = self.store.save(&batch.first);
             if let Some(Err(error)) = first.into_iter().find(Result::is_err) {
                 // Records may rely on any of these: none of them is saved.
                 saved.failed = batch.writes.iter().map(|(id, _)| (*id, error.clone())).collect();
                 saved.first = Some(error);
+                for first in batch.together.iter().filter_map(|group| group.first()) {
+                    self.store.drop_intent(*first);
+                }
                 return saved;
             }
         }
@@ -116,6 +145,10 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         let (ids, writes): (Vec<_>, Vec<_>) = batch.writes.into_iter().unzip();
         let results = self.store.save(&writes);
         saved.failed.extend(ids.into_iter().zip(results).filter_map(|(id, result)| result.err().map(|e| (id, e))));
+        // All are there now, or none of them shall be: the core takes back those of a batch that failed.
+        for first in batch.together.iter().filter_map(|group| group.first()) {
+            self.store.drop_intent(*first);
+        }
         saved
     }
 
@@ -124,7 +157,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
             Effect::Reply { request, result } => return Some(Out::Reply { request, result }),
             Effect::Ring(event) => return Some(Out::Ring(event)),
             Effect::Look { id, run } => self.look(id, run, now),
-            Effect::Launch { id } => self.launch(id, now),
+            Effect::Launch { id } => self.launch_all(&[id], now),
             Effect::Void { id, run } => match self.exec.void(id, run) {
                 Ok(_) => self.look(id, run, now),
                 Err(error) => tracing::warn!(%id, run, %error, "could not void a claim"),
@@ -157,12 +190,15 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         }
     }
 
-    fn launch(&mut self, id: TaskId, now: Now) {
-        let Some(task) = self.core.task(id) else { return };
-        let run = task.run;
-        if let Err(error) = self.exec.launch(task) {
-            tracing::warn!(%id, run, %error, "a launch failed");
-            self.core.step(Input::LaunchFailed { id, run, why: error.why, passing: error.passing }, now);
+    fn launch_all(&mut self, ids: &[TaskId], now: Now) {
+        let tasks: Vec<&Task> = ids.iter().filter_map(|id| self.core.task(*id)).collect();
+        let results = self.exec.launch_all(&tasks);
+        let runs: Vec<(TaskId, u32)> = tasks.iter().map(|task| (task.id, task.run)).collect();
+        for ((id, run), result) in runs.into_iter().zip(results) {
+            if let Err(error) = result {
+                tracing::warn!(%id, run, %error, "a launch failed");
+                self.core.step(Input::LaunchFailed { id, run, why: error.why, passing: error.passing }, now);
+            }
         }
     }
 
@@ -174,4 +210,21 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         });
         self.core.step(Input::Folded { id, done }, now);
     }
+}
+
+/// For each start of several tasks, the one write that accepts them as a whole.
+fn intents(batch: &Batch) -> Vec<Write> {
+    if batch.together.is_empty() {
+        return Vec::new();
+    }
+    let records: HashMap<TaskId, &Task> = batch
+        .writes
+        .iter()
+        .filter_map(|(id, write)| match write {
+            Write::Task { task, .. } => Some((*id, &**task)),
+            Write::Remove(_) | Write::Env { .. } | Write::Intent(_) | Write::Marks(_) => None,
+        })
+        .collect();
+    let of = |group: &Vec<TaskId>| group.iter().filter_map(|id| records.get(id).map(|t| (*t).clone())).collect();
+    batch.together.iter().map(of).map(Write::Intent).collect()
 }

@@ -157,7 +157,8 @@ impl Findings {
 
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let each: Vec<String> = KINDS.iter().map(|k| format!("{}={}", format!("{k:?}").to_lowercase(), self.count(*k))).collect();
+        let each: Vec<String> =
+            KINDS.iter().map(|k| format!("{}={}", format!("{k:?}").to_lowercase(), self.count(*k))).collect();
         f.write_str(&each.join(" "))
     }
 }
@@ -248,7 +249,10 @@ fn check_one(
             || interrupted && ended.status == "interrupted"
     };
     if !fits {
-        findings.add(Kind::Wrong, format!("{} after {runs} runs, wanted {:?} (stopped: {})", about(), plan.end, known.stopped));
+        findings.add(
+            Kind::Wrong,
+            format!("{} after {runs} runs, wanted {:?} (stopped: {})", about(), plan.end, known.stopped),
+        );
     }
     let by_itself = ended.fits(plan) && plan.end != End::Timeout;
     check_output(world, plan, record, by_itself, findings);

@@ -7,7 +7,7 @@
 //!     └──── checker <── what the client knows, what the daemon says ───────────┘
 //! ```
 // Each test file uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub(crate) mod checker;
 pub(crate) mod http;

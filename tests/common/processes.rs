@@ -84,6 +84,16 @@ pub(crate) fn shims(workspace: &Path) -> Vec<i32> {
     all().into_iter().filter(|pid| is_one(pid) && alive(*pid)).collect()
 }
 
+/// The shim of a task, not the child that it has just forked.
+pub(crate) fn shim_of(workspace: &Path, id: &str) -> Option<i32> {
+    let shims = shims(workspace);
+    let of_task = |pid: &&i32| {
+        let dir = words(**pid).get(1).cloned().unwrap_or_default();
+        dir.windows(id.len()).any(|w| w == id.as_bytes())
+    };
+    shims.iter().filter(of_task).find(|pid| !parent(**pid).is_some_and(|up| shims.contains(&up))).copied()
+}
+
 /// What is above this process: shims of the workspace among its ancestors.
 pub(crate) fn shims_above(pid: i32, workspace: &Path) -> Vec<i32> {
     let shims = shims(workspace);

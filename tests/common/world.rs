@@ -158,6 +158,12 @@ impl World {
         self.start()
     }
 
+    /// Starts a daemon after the one of [`World::start`] was killed from elsewhere.
+    pub(crate) fn restart_after_kill(&mut self) -> i32 {
+        self.daemon.take().expect("a daemon was started").kill();
+        self.start()
+    }
+
     /// What daemons said on standard error, and the end of their log.
     pub(crate) fn complaints(&self) -> String {
         let log = fs::read_to_string(self.octo_dir().join("octod.log")).unwrap_or_default();
@@ -254,6 +260,11 @@ impl World {
         processes::with_variable("OCTO_WORKSPACE", self.root.as_os_str().as_bytes())
     }
 
+    /// Whether a daemon takes connections.
+    pub(crate) fn listens(&self) -> bool {
+        std::os::unix::net::UnixStream::connect(self.socket()).is_ok()
+    }
+
     pub(crate) fn daemons(&self) -> Vec<i32> {
         processes::daemons(&self.root)
     }
@@ -262,6 +273,18 @@ impl World {
     pub(crate) fn left_over(&self) -> Vec<String> {
         holds_within(std::time::Duration::from_secs(15), || self.task_processes().is_empty());
         self.task_processes().into_iter().map(processes::describe).collect()
+    }
+
+    /// Waits until runs, temporary files and the trash are cleaned away; what is left otherwise.
+    pub(crate) fn left_files(&self) -> Vec<String> {
+        let names = |dir: PathBuf, keep: &dyn Fn(&str) -> bool| -> Vec<String> {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.filter_map(|e| e.file_name().into_string().ok()).filter(|name| !keep(name)).collect()
+        };
+        let kept = |name: &str| !name.starts_with('.') && (name.ends_with(".json") || name.ends_with(".log"));
+        let left = || [names(self.tasks_dir(), &kept), names(self.octo_dir().join("trash"), &|_| false)].concat();
+        holds_within(std::time::Duration::from_secs(15), || left().is_empty());
+        left()
     }
 
     /// Kills everything of this world: what a power cut does to processes.

@@ -1,8 +1,6 @@
 //! Shims are killed too: then nobody saw the end, which is said, and nothing runs again unasked.
 
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use rustix::process::Signal;
 
@@ -47,8 +45,10 @@ pub(crate) fn run(tasks: u64, seed: u64, broken: &str) -> Killed {
         history.push(known);
     }
     check(&world, &mut history, true, &mut killed.findings);
-    for process in world.left_over() {
-        killed.findings.add(Kind::LeftOver, process);
+    // What is broken on purpose leaves things behind for ever.
+    if broken.is_empty() {
+        let left = [world.left_over(), world.left_files()].concat();
+        left.into_iter().for_each(|what| killed.findings.add(Kind::LeftOver, what));
     }
     killed
 }
@@ -61,7 +61,7 @@ fn kill_shims_until_end(world: &World, id: &str, rng: &mut Rng, findings: &mut F
         if has_ended(&world.record(id)) {
             return true;
         }
-        if let Some(shim) = shim_of(world.root(), id) {
+        if let Some(shim) = processes::shim_of(world.root(), id) {
             pause(rng.up_to(30));
             kills += u64::from(processes::signal(shim, Signal::KILL));
         }
@@ -71,16 +71,6 @@ fn kill_shims_until_end(world: &World, id: &str, rng: &mut Rng, findings: &mut F
         findings.add(Kind::Lost, format!("task {id} does not end after {kills} kills: {}", world.record(id)));
     }
     kills
-}
-
-/// The shim of a task, not the child that it has just forked.
-fn shim_of(workspace: &Path, id: &str) -> Option<i32> {
-    let shims = processes::shims(workspace);
-    let of_task = |pid: &&i32| {
-        let dir = processes::words(**pid).get(1).cloned().unwrap_or_default();
-        dir.windows(id.len()).any(|w| w == std::ffi::OsStr::new(id).as_bytes())
-    };
-    shims.iter().filter(of_task).find(|pid| !processes::parent(**pid).is_some_and(|up| shims.contains(&up))).copied()
 }
 
 /// `OCTO_SHIM_KILLS` tasks (default 30), each with its shim killed.

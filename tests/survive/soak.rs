@@ -39,6 +39,7 @@ impl fmt::Display for Soaked {
 /// What the threads share.
 struct Shared<'w> {
     world: &'w World,
+    broken: bool,
     history: Mutex<Vec<Known>>,
     findings: Mutex<Findings>,
     /// Starts that were put on the wire.
@@ -65,14 +66,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Runs a soak; `broken` is what `OCTO_BREAK` switches off.
-pub(crate) fn run(kills: u64, seed: u64, broken: &[&str]) -> Soaked {
+pub(crate) fn run(kills: u64, seed: u64, broken: &str) -> Soaked {
     let mut world = World::new();
     world.set("BG_MAX_CONCURRENT", "8");
-    if !broken.is_empty() {
-        world.set("OCTO_BREAK", &broken.join(","));
-    }
+    world.set("OCTO_BREAK", broken);
     let shared = Shared {
         world: &world,
+        broken: !broken.is_empty(),
         history: Mutex::default(),
         findings: Mutex::default(),
         sent: AtomicU64::new(0),
@@ -149,8 +149,10 @@ impl Shared<'_> {
     fn compare(&self) {
         let mut findings = locked(&self.findings);
         check(self.world, &mut locked(&self.history), false, &mut findings);
-        for process in self.world.left_over() {
-            findings.add(Kind::LeftOver, process);
+        // What is broken on purpose leaves things behind for ever.
+        if !self.broken {
+            let left = [self.world.left_over(), self.world.left_files()].concat();
+            left.into_iter().for_each(|what| findings.add(Kind::LeftOver, what));
         }
     }
 

@@ -102,6 +102,8 @@ pub struct Batch {
     pub preserve: Vec<Task>,
     /// Records and removals, saved together.
     pub writes: Vec<(TaskId, Write)>,
+    /// The tasks of each start of several: all of them or none.
+    pub together: Vec<Vec<TaskId>>,
 }
 
 impl Batch {
@@ -201,6 +203,7 @@ impl Core {
                 batch.writes.push((id, write));
             }
         }
+        batch.together = self.pending.groups.iter().filter(|g| g.len() > 1).cloned().collect();
         let removed = self.pending.removed.iter().chain(&self.pending.cleanup);
         batch.writes.extend(removed.map(|id| (*id, Write::Remove(*id))));
         self.pending.removed.clear();
