@@ -144,7 +144,7 @@ fn many_readers_at_once_of_a_long_log() {
     world.ended(&id);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for _ in 0..12 {
+        for _ in 0..30 {
             scope.spawn(|| {
                 let mut last = 0;
                 while !stop.load(Ordering::Relaxed) && last < 3 {
@@ -155,7 +155,7 @@ fn many_readers_at_once_of_a_long_log() {
             });
         }
     });
-    gauge.check("with twelve readers of 50 MB");
+    gauge.check("with thirty readers of 50 MB");
 }
 
 #[test]
