@@ -15,3 +15,16 @@ fn the_daemon_of_a_deleted_workspace_leaves_and_does_not_stay_for_ever() {
     wait_for("the daemon of the deleted workspace leaves", || !process::alive(old));
     world.octo(&["status"]).exits(0);
 }
+
+#[test]
+fn a_deleted_socket_locks_nobody_out_for_long() {
+    let world = World::new();
+    let old = world.start();
+    let id = world.bg("while [ ! -e go ]; do sleep 0.02; done; exit 3");
+    world.until(&id, "running");
+    std::fs::remove_file(world.socket()).unwrap();
+    wait_for("the daemon that nobody can reach leaves", || !process::alive(old));
+    std::fs::write(world.path("go"), "").unwrap();
+    world.octo(&["task", &id, "wait"]).exits(1);
+    assert_eq!(world.task(&id)["exit_code"], 3);
+}

@@ -230,6 +230,10 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
     let around = surroundings(workspace, &config)?;
     let exec = ProcessExecutor::new(around, Arc::clone(&store), watcher, pokes);
     let disk = DiskProbe::new(&workspace.octo.join("tasks"));
+    // By descriptor: the path may later be that of another workspace, with a daemon and a socket of its own.
+    let octo = std::fs::File::open(&workspace.octo).map_err(|e| fail("the workspace cannot be opened", e))?;
+    let octo = Arc::new(octo);
+    let socket = workspace.socket().file_name().map(OsString::from).unwrap_or_default();
     let listener = workspace::bind(workspace, lock).map_err(|e| fail("the socket cannot be made", e))?;
     listener.set_nonblocking(true).map_err(|e| fail("the socket cannot be used", e))?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(|e| fail("the socket cannot be used", e))?;
@@ -244,13 +248,13 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         team: config.team.clone(),
     };
     let (state, left) = api::State::new(handle.clone(), fixed);
-    leave_when_deleted(state.clone(), &workspace.octo).map_err(|e| fail("the workspace cannot be watched", e))?;
+    leave_when_unreachable(state.clone(), Arc::clone(&octo), socket.clone());
     leave_on_signals(state.clone()).map_err(|e| fail("signals cannot be handled", e))?;
     ready(args);
     tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "ready");
     api::serve(listener, state, left).await;
     handle.quit().await;
-    let _ = std::fs::remove_file(workspace.socket());
+    let _ = rustix::fs::unlinkat(&*octo, &socket, rustix::fs::AtFlags::empty());
     tracing::info!("left; tasks go on");
     Ok(())
 }
@@ -314,27 +318,31 @@ fn ready(args: &Args) {
     }
 }
 
-/// How often to look whether `.octo/` is still there: a deleted one can wait that long.
-const LOOK_FOR_WORKSPACE: Duration = Duration::from_secs(5);
+/// How often to look whether the daemon can still be reached: who waits for a start waits longer than that.
+const LOOK_FOR_SOCKET: Duration = Duration::from_secs(5);
 
-/// Once `.octo/` itself is deleted nobody can reach this daemon, or lock it out, any more: it leaves as soon as
-/// nothing runs. A folder that was merely moved is not deleted.
-fn leave_when_deleted(state: api::State, octo: &Path) -> std::io::Result<()> {
-    let held = std::fs::File::open(octo)?;
+/// Without its socket nobody can reach this daemon, and its lock keeps out every other: it leaves, tasks go on, and
+/// the next command starts a new one. When `.octo/` as a whole was deleted, it first sees the running tasks out.
+/// A folder that was merely moved still has its socket.
+fn leave_when_unreachable(state: api::State, octo: Arc<std::fs::File>, socket: OsString) {
     tokio::spawn(async move {
-        let mut look = tokio::time::interval(LOOK_FOR_WORKSPACE);
+        let mut look = tokio::time::interval(LOOK_FOR_SOCKET);
         loop {
             look.tick().await;
-            let deleted = held.metadata().is_ok_and(|m| m.nlink() == 0);
+            let found = rustix::fs::statat(&*octo, &socket, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+            if !matches!(found, Err(rustix::io::Errno::NOENT)) {
+                continue;
+            }
+            let deleted = octo.metadata().is_ok_and(|m| m.nlink() == 0);
             // Slots do not tell: an end that cannot be saved keeps its slot.
-            if deleted && !state.supervisor.query(|core| core.running_runs().next().is_some()).await.unwrap_or(false) {
-                tracing::warn!("the workspace was deleted");
+            let runs = || state.supervisor.query(|core| core.running_runs().next().is_some());
+            if !deleted || !runs().await.unwrap_or(false) {
+                tracing::warn!(deleted, "the socket is gone");
                 state.leave();
                 return;
             }
         }
     });
-    Ok(())
 }
 
 fn leave_on_signals(state: api::State) -> std::io::Result<()> {
