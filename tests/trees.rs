@@ -3,6 +3,8 @@
 //!
 //! Each shape 3 times for each way to end; with `OCTO_LONG=1` 20 times.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on should panic
+
 mod harness;
 
 use std::io::Write as _;

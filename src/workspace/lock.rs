@@ -22,6 +22,10 @@ use super::Workspace;
 /// How long to wait between two tries: far below what a person notices, far above what a try costs.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// A holder that takes connections after this time is a living daemon that means to stay: what a killed one
+/// leaves behind (a lock in a child that it had just forked) is gone by then, and never takes any.
+const SETTLED: Duration = Duration::from_millis(500);
+
 /// No honest lock file is longer.
 const CONTENT_MAX: usize = 4096;
 
@@ -86,14 +90,16 @@ impl DaemonLock {
     /// Takes the lock, trying for `patience`; once at least. Blocks the calling thread meanwhile.
     ///
     /// # Errors
-    /// [`AcquireError::Held`] when another process still has it after that time.
+    /// [`AcquireError::Held`] when another process still has it after that time, or half a second has passed
+    /// and it takes connections.
     pub fn acquire(ws: &Workspace, patience: Duration) -> Result<DaemonLock, AcquireError> {
         let path = ws.octo.join("lock");
-        let give_up = Instant::now() + patience;
+        let began = Instant::now();
+        let lives = || began.elapsed() >= SETTLED && super::connect(ws).is_ok();
         loop {
             match Self::attempt(&path) {
                 Ok(Some(lock)) => return Ok(lock),
-                Ok(None) if Instant::now() >= give_up => {
+                Ok(None) if began.elapsed() >= patience || lives() => {
                     return Err(AcquireError::Held(holder(ws).unwrap_or_default()));
                 }
                 Ok(None) => wait_a_little(),

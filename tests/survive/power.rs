@@ -90,6 +90,8 @@ struct Broken {
     /// Commands that ran twice: their marks lie on a disk that keeps its power.
     twice: Vec<String>,
     unreadable: Vec<String>,
+    /// Claims and exits whose content did not survive; their runs are interrupted, as they would be without.
+    hollow: Vec<String>,
 }
 
 /// Cuts the power `cuts` times under work, at random moments; says what was promised and is not true.
@@ -148,8 +150,12 @@ fn work(world: &World, cut: u64, rng: &mut Rng, promised: &mut Vec<(String, Opti
 
 fn compare(world: &World, promised: &[(String, Option<Value>)], found: &mut Broken) {
     for name in names(&world.octo_dir().join("quarantine")) {
-        if !found.unreadable.contains(&name) {
-            found.unreadable.push(name);
+        // The content of claims and exits need not be synced: a claim's name alone says that the run began, and
+        // an end counts as known when its record is saved.
+        let of_a_run = name.contains("_claim.json") || name.contains("_exit.json");
+        let list = if of_a_run { &mut found.hollow } else { &mut found.unreadable };
+        if !list.contains(&name) {
+            list.push(name);
         }
     }
     for (id, end) in promised {
@@ -174,13 +180,14 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 fn say(what: &str, cuts: u64, found: &Broken) {
-    let Broken { acknowledged, ends_seen, missing, stale, twice, unreadable } = found;
+    let Broken { acknowledged, ends_seen, missing, stale, twice, unreadable, hollow } = found;
     println!(
-        "power cuts, {what}: cuts={cuts} acknowledged={acknowledged} ends_seen={ends_seen} missing={} stale={} twice={} unreadable={}",
+        "power cuts, {what}: cuts={cuts} acknowledged={acknowledged} ends_seen={ends_seen} missing={} stale={} twice={} unreadable={} hollow_facts_of_runs={}",
         missing.len(),
         stale.len(),
         twice.len(),
-        unreadable.len()
+        unreadable.len(),
+        hollow.len()
     );
 }
 
