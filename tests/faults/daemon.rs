@@ -11,6 +11,8 @@ struct Trial {
     pid: u32,
     /// Tasks that were acknowledged: id, what they write, and their exit code.
     accepted: Vec<(String, String, i64)>,
+    /// Commands that were refused while calls failed.
+    refused: usize,
     count: usize,
 }
 
@@ -20,7 +22,7 @@ impl Trial {
         let pid = world.start();
         let id = world.bg("true");
         world.ended(&id);
-        Trial { world, pid, accepted: Vec::new(), count: 0 }
+        Trial { world, pid, accepted: Vec::new(), refused: 0, count: 0 }
     }
 
     /// Dispatches a task that notes that it ran; whether it was accepted.
@@ -33,8 +35,18 @@ impl Trial {
         clear(&out);
         if out.code == 0 {
             self.accepted.push((out.line(), word, code));
+        } else {
+            self.refused += 1;
+            assert!(!ran.exists(), "a task that was refused ran: {out:?}");
         }
         out.code == 0
+    }
+
+    /// The end of a test with many faults: it is worth something only if they were felt.
+    fn report(&self, faults: usize) {
+        let (accepted, refused) = (self.accepted.len(), self.refused);
+        eprintln!("{faults} faults: {accepted} tasks accepted, each with its true end; {refused} refused in words");
+        assert!(refused > 0, "no fault was felt");
     }
 
     /// A fault for a while: things go on and things are asked for; then it ends.
@@ -59,7 +71,7 @@ impl Trial {
         clear(&self.world.octo(&["status"]));
         let (id, ..) = self.accepted.last().unwrap();
         clear(&self.world.octo(&["task", id, "logs"]));
-        clear(&self.world.octo(&["task", id, "retry"]).retried(&mut self.accepted));
+        clear(&self.world.octo(&["task", id, "retry"]));
         drop(fault);
         self.recovers(rule, stop.code != 0, &cancelled);
     }
@@ -105,17 +117,6 @@ impl Trial {
     }
 }
 
-trait Retried {
-    fn retried(self, accepted: &mut Vec<(String, String, i64)>) -> Out;
-}
-
-impl Retried for Out {
-    /// A retry that was refused leaves the task as it was; one that was taken is another run with the same end.
-    fn retried(self, _accepted: &mut Vec<(String, String, i64)>) -> Out {
-        self
-    }
-}
-
 /// Done, or refused as people are told: never a hang, a panic or an empty word.
 #[track_caller]
 fn clear(out: &Out) {
@@ -143,7 +144,7 @@ fn the_disk_says_no_for_a_while() {
     for rule in &rules {
         trial.fault_for_a_while(rule);
     }
-    eprintln!("{} faults for a while, {} tasks, all ended as they should", rules.len(), trial.accepted.len());
+    trial.report(rules.len());
     trial.survives_a_crash();
 }
 
@@ -157,7 +158,7 @@ fn the_machine_is_short_of_something_for_a_while() {
     for rule in &rules {
         trial.fault_for_a_while(rule);
     }
-    eprintln!("{} faults for a while, {} tasks, all ended as they should", rules.len(), trial.accepted.len());
+    trial.report(rules.len());
     trial.survives_a_crash();
 }
 
@@ -189,7 +190,7 @@ fn every_nth_call_fails_once() {
         }
     }
     trial.check("after all faults");
-    eprintln!("{faults} faults now and then, {} tasks, all ended as they should", trial.accepted.len());
+    trial.report(faults);
     trial.survives_a_crash();
 }
 

@@ -44,6 +44,8 @@ fn one_failing_call_never_wedges_a_start() {
                         world.kill_daemon();
                         let _ = child.wait();
                     }
+                    // It hit the loader, before there was an Octo.
+                    Some(_) if said().contains("error while loading shared libraries") => {}
                     Some(status) => {
                         refused += 1;
                         let said = said();
@@ -56,6 +58,7 @@ fn one_failing_call_never_wedges_a_start() {
         }
     }
     eprintln!("starts with one failing call: {started} started, {refused} refused and said why");
+    assert!(started > 10 && refused > 10, "{started} started, {refused} refused: the faults do not reach the start");
     world.start();
     assert_eq!(world.octo(&["task", &id, "logs"]).exits(0).out, b"kept\n");
     assert_eq!(world.task(&running)["status"], "running");
