@@ -4,6 +4,8 @@
 //!
 //! Needs `strace`; the tests with small file systems also need root (or `OCTO_NO_MOUNT=1`).
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on should panic
+
 #[path = "faults/daemon.rs"]
 mod daemon;
 #[path = "faults/descriptors.rs"]

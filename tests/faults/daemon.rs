@@ -151,9 +151,15 @@ fn the_disk_says_no_for_a_while() {
 #[test]
 fn the_machine_is_short_of_something_for_a_while() {
     let mut trial = Trial::new();
-    let mut rules = vec![rule(OPEN, "EMFILE", "1+"), rule(FORK, "EAGAIN", "1+"), rule("pidfd_open,pipe2", "EMFILE", "1+")];
+    let mut rules =
+        vec![rule(OPEN, "EMFILE", "1+"), rule(FORK, "EAGAIN", "1+"), rule("pidfd_open,pipe2", "EMFILE", "1+")];
     if scale(0, 1) == 1 {
-        rules.extend([rule(OPEN, "EIO", "1+"), rule(OPEN, "ENFILE", "1+"), rule(FORK, "ENOMEM", "1+"), rule("accept4", "EMFILE", "1+")]);
+        rules.extend([
+            rule(OPEN, "EIO", "1+"),
+            rule(OPEN, "ENFILE", "1+"),
+            rule(FORK, "ENOMEM", "1+"),
+            rule("accept4", "EMFILE", "1+"),
+        ]);
     }
     for rule in &rules {
         trial.fault_for_a_while(rule);
@@ -202,16 +208,16 @@ fn what_the_daemon_writes_into_its_files_fails() {
     world.ended(&id);
     world.folded(&id);
     let pid = world.daemon_pid().unwrap();
-    let temps: Vec<String> =
-        (0..200).map(|n| format!("{}/.{id}.{pid}.{n}.tmp", world.tasks_dir().display())).collect();
+    let temps: Vec<String> = (0..200).map(|n| format!("{}/.{id}.{pid}.{n}.tmp", world.tasks_dir().display())).collect();
     let log = format!("{}/octod.log", world.octo_dir().display());
     for error in ["EIO", "ENOSPC", "EDQUOT"] {
         let mut options = vec!["-e", "trace=write,pwrite64,writev"];
         let rule = format!("inject=write,pwrite64,writev:error={error}:when=1+");
         options.extend(["-e", &rule, "-P", &log]);
         options.extend(temps.iter().flat_map(|t| ["-P", &t[..]]));
-        let threads =
-            std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|e| e.unwrap().file_name().to_str().unwrap().parse().unwrap());
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task"))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().to_str().unwrap().parse().unwrap());
         let fault = Fault::of_threads(threads.collect(), &options);
         let out = world.octo(&["task", &id, "retry"]);
         clear(&out);

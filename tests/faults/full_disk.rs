@@ -33,7 +33,11 @@ fn check(world: &World, tasks: &[(String, usize)]) {
     });
     for (id, i) in tasks {
         let task = world.task(id);
-        assert_eq!((&task["exit_code"], &task["result"]), (&(i % 7).into(), &format!("early-{i}\n").into()), "{task:#}");
+        assert_eq!(
+            (&task["exit_code"], &task["result"]),
+            (&(i % 7).into(), &format!("early-{i}\n").into()),
+            "{task:#}"
+        );
         assert_eq!(task["status"], if i % 7 == 0 { "completed" } else { "failed" });
     }
     wait_within(RECOVERY, "the store to be whole", || world.status()["degraded"] == "");
@@ -61,7 +65,10 @@ fn fifty_tasks_that_end_on_a_full_disk_have_their_true_results() {
     let out = world.octo(&["bg", "true"]).refused(1, "");
     assert!(out.err.contains("hint: "), "{out:?}");
     let status = world.status();
-    assert!(status["degraded"] != "" || status["problems"].to_string().contains("disk"), "it does not say so: {status:#}");
+    assert!(
+        status["degraded"] != "" || status["problems"].to_string().contains("disk"),
+        "it does not say so: {status:#}"
+    );
     world.octo(&["tasks"]).exits(0);
     fs::remove_file(world.octo_dir().join("filler")).unwrap();
     check(&world, &tasks);

@@ -61,7 +61,8 @@ impl Drop for Fault {
         // It detaches on SIGTERM; killing it would leave a stopped thread stopped.
         process::kill(self.strace.id(), rustix::process::Signal::TERM);
         let _ = self.strace.wait();
-        let gone = |t: &u32| !std::fs::read_to_string(format!("/proc/{t}/status")).unwrap_or_default().contains("State:\tt");
+        let gone =
+            |t: &u32| !std::fs::read_to_string(format!("/proc/{t}/status")).unwrap_or_default().contains("State:\tt");
         assert!(self.threads.iter().all(gone), "strace left a thread stopped");
     }
 }

@@ -114,7 +114,12 @@ fn an_end_that_cannot_be_written_is_kept_until_it_can() {
         crate::harness::pause();
     }
     let tell = |(id, fault, i): &(String, String, usize)| {
-        let left: Vec<String> = trial.world.left(id).into_iter().map(|p| format!("{p} {:?} {}", process::state(p), process::cmdline(p))).collect();
+        let left: Vec<String> = trial
+            .world
+            .left(id)
+            .into_iter()
+            .map(|p| format!("{p} {:?} {}", process::state(p), process::cmdline(p)))
+            .collect();
         format!("{fault}: ran {}, {}: {left:#?}", ran(i), trial.world.task(id)["status"])
     };
     assert!(waiting.is_empty(), "no end is known of {:#?}", waiting.iter().map(tell).collect::<Vec<_>>());

@@ -15,7 +15,19 @@ fn one_failing_call_never_wedges_a_start() {
     world.until(&running, "running");
     world.kill_daemon();
     let (mut started, mut refused) = (0, 0);
-    for calls in [OPEN, SYNC, RENAME, MKDIR, LINK, FORK, "inotify_init1", "epoll_create1,eventfd2", "bind,listen", "getdents64", "statx,newfstatat"] {
+    for calls in [
+        OPEN,
+        SYNC,
+        RENAME,
+        MKDIR,
+        LINK,
+        FORK,
+        "inotify_init1",
+        "epoll_create1,eventfd2",
+        "bind,listen",
+        "getdents64",
+        "statx,newfstatat",
+    ] {
         let errors: &[&str] = match calls {
             FORK => &["EAGAIN"],
             OPEN | "inotify_init1" | "epoll_create1,eventfd2" => &["EMFILE", "EIO"],
@@ -40,7 +52,9 @@ fn one_failing_call_never_wedges_a_start() {
                 match ended {
                     None => {
                         started += 1;
-                        wait_within(RECOVERY, "the task", || world.try_get(&format!("/background-agents/{id}")).is_some_and(|a| a.status == 200));
+                        wait_within(RECOVERY, "the task", || {
+                            world.try_get(&format!("/background-agents/{id}")).is_some_and(|a| a.status == 200)
+                        });
                         world.kill_daemon();
                         let _ = child.wait();
                     }

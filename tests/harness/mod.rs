@@ -169,7 +169,8 @@ impl World {
     pub(crate) fn mount_tmpfs(&mut self, options: &str) -> Option<()> {
         let options = format!("mode=0700,{options}");
         let at = self.octo_dir();
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "octo-test"]).arg(&at).status().unwrap();
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "octo-test"]).arg(&at).status().unwrap();
         if status.success() {
             self.mounts.push(at);
             return Some(());
