@@ -25,7 +25,6 @@ use crate::command::{
 use crate::task::Task;
 use crate::workspace::Workspace;
 
-pub mod base64;
 mod http;
 mod logs;
 mod sse;

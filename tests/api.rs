@@ -1,6 +1,8 @@
 //! The HTTP API of the socket: routes, statuses, typed errors, logs, live updates, batches, notices, rights,
 //! and ten thousand requests that make no sense.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on should panic
+
 #[path = "api/follow.rs"]
 mod follow;
 #[path = "api/fuzz.rs"]

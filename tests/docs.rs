@@ -2,6 +2,8 @@
 //!
 //! `UPDATE_DOCS=1 cargo test --test docs` writes them anew.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on should panic
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -3,6 +3,8 @@
 //!
 //! The long line has 256 MiB; with `OCTO_LONG=1` 1 GiB.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on should panic
+
 #[path = "hostile/bulk.rs"]
 mod bulk;
 mod harness;

@@ -1,5 +1,7 @@
 //! The contract for process tasks, seen from outside: the command line, the record on disk, the exit codes.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on should panic
+
 #[path = "lifecycle/ends.rs"]
 mod ends;
 #[path = "lifecycle/files.rs"]

@@ -3,6 +3,8 @@
 //!
 //! Short form: 500 mutated records; with `OCTO_LONG=1`: 2,000.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on should panic
+
 mod harness;
 #[path = "records/mutate.rs"]
 mod mutate;

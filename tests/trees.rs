@@ -3,6 +3,8 @@
 //!
 //! Each shape 3 times for each way to end; with `OCTO_LONG=1` 20 times.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on should panic
+
 mod harness;
 
 use std::io::Write as _;
@@ -19,8 +21,14 @@ const SHAPES: [(&str, &str); 10] = [
     ("child_group", "set -m; sleep 1000 & sleep 1000 & echo up >$MARK; finish"),
     ("setsid", "setsid sleep 1000 & setsid setsid sleep 1000 & echo up >$MARK; finish"),
     ("double_fork", "sh -c 'setsid sh -c \"sleep 1000 & exit\" & exit'; echo up >$MARK; finish"),
-    ("ignores_term", "python3 -c '\nimport signal, time\nfor s in (15, 2, 1): signal.signal(s, signal.SIG_IGN)\nopen(\"'$MARK'\", \"w\").write(\"up\")\ntime.sleep(1000)' & wait_up; finish"),
-    ("respawner", "python3 -c '\nimport os, time, signal\nfor s in (15, 2, 1): signal.signal(s, signal.SIG_IGN)\nopen(\"'$MARK'\", \"w\").write(\"up\")\nwhile True:\n  if os.fork() > 0: os._exit(0)\n  os.setsid()\n  time.sleep(0.01)' & wait_up; finish"),
+    (
+        "ignores_term",
+        "python3 -c '\nimport signal, time\nfor s in (15, 2, 1): signal.signal(s, signal.SIG_IGN)\nopen(\"'$MARK'\", \"w\").write(\"up\")\ntime.sleep(1000)' & wait_up; finish",
+    ),
+    (
+        "respawner",
+        "python3 -c '\nimport os, time, signal\nfor s in (15, 2, 1): signal.signal(s, signal.SIG_IGN)\nopen(\"'$MARK'\", \"w\").write(\"up\")\nwhile True:\n  if os.fork() > 0: os._exit(0)\n  os.setsid()\n  time.sleep(0.01)' & wait_up; finish",
+    ),
     ("stopped", "sleep 1000 & kill -STOP $!; sh -c 'kill -STOP $$' & echo up >$MARK; finish"),
     ("ptraced", "strace -f -o /dev/null sleep 1000 & sleep 0.3; echo up >$MARK; finish"),
     ("nohup", "nohup sleep 1000 >/dev/null 2>&1 & bash -c 'sleep 1000 & disown -a'; echo up >$MARK; finish"),
@@ -79,7 +87,8 @@ fn run_shapes(way: Way) {
             };
             assert_eq!(task["status"], expected, "{name}, {way:?}, round {round}: {task:#}");
             // The record says so when nothing is left, not before.
-            let left: Vec<String> = world.left(id).into_iter().map(process::cmdline).filter(|c| !c.is_empty()).collect();
+            let left: Vec<String> =
+                world.left(id).into_iter().map(process::cmdline).filter(|c| !c.is_empty()).collect();
             let left: Vec<&String> = left.iter().filter(|c| !c.contains("octo-shim")).collect();
             assert!(left.is_empty(), "{name}, {way:?}, round {round}: left: {left:?}");
             let since = if way == Way::Cancel { asked } else { *began };
@@ -162,7 +171,8 @@ fn a_shim_that_was_killed_takes_its_tree_along_and_nobody_else() {
         let id = world.bg_with(&["--env", &setting, "--env", "END="], &format!("{PRELUDE}{line}"));
         wait_for(&format!("{name} to stand"), || std::fs::read(&mark).is_ok_and(|t| t.starts_with(b"up")));
         let claim: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(world.tasks_dir().join(&id).join("run-1/claim.json")).unwrap()).unwrap();
+            serde_json::from_slice(&std::fs::read(world.tasks_dir().join(&id).join("run-1/claim.json")).unwrap())
+                .unwrap();
         let shim = u32::try_from(claim["shim"]["pid"].as_u64().unwrap()).unwrap();
         process::kill(shim, Signal::KILL);
         assert_eq!(world.ended(&id)["status"], "interrupted", "{name}");

@@ -42,7 +42,13 @@ pub(crate) fn many() -> Result<Vec<Row>> {
     Ok(vec![
         Row::at_most("100k: ready", median(&mut ready), beside.clone(), reading / 2, "<= 0.5 x reading all"),
         Row::figure("100k: ready without index", ms(cold), beside, "no limit of its own"),
-        Row::at_most("100k: octo tasks", median(&mut list), format!("CLI start {}", ms(cli)), 5 * cli, "<= 5 x CLI start"),
+        Row::at_most(
+            "100k: octo tasks",
+            median(&mut list),
+            format!("CLI start {}", ms(cli)),
+            5 * cli,
+            "<= 5 x CLI start",
+        ),
         Row::at_most(
             "100k: submit",
             median(&mut submit),

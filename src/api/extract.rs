@@ -36,7 +36,8 @@ impl<S: Send + Sync> FromRequest<S> for Sent {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
-        let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        let announced =
+            request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|len| len > BODY_MAX as u64) {
             let limit = format!("it is longer than {BODY_MAX} bytes");
             return Err(bad_input("body", &limit, StatusCode::PAYLOAD_TOO_LARGE));

@@ -164,7 +164,9 @@ impl Source {
             }
             Source::File(file, _) => {
                 file.seek(SeekFrom::Start(from))?;
-                let mut bytes = Vec::new();
+                // As much as there is, and no growing in steps: a tail of a live log is read often.
+                let there = file.metadata()?.len().saturating_sub(from);
+                let mut bytes = Vec::with_capacity(usize::try_from(there).unwrap_or(max).min(max));
                 file.take(max as u64).read_to_end(&mut bytes)?;
                 Ok(bytes)
             }

@@ -24,6 +24,9 @@ const TASK_CONNECTIONS: usize = CONNECTIONS / 2;
 /// How long a client may take to send a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What one connection may buffer: a slow reader of a long log holds this much, not hyper's 400 KiB.
+const BUFFER_MAX: usize = 128 * 1024;
+
 /// How long connections may take to finish when the daemon leaves.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -51,7 +54,7 @@ pub async fn serve(listener: UnixListener, state: State, mut left: watch::Receiv
         };
         let service = TowerToHyperService::new(router.clone().layer(Extension(peer)));
         let mut http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
-        http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER_MAX);
         let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {

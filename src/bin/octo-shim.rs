@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 
 /// The entry that the C library calls.
@@ -14,10 +15,16 @@ use std::os::unix::ffi::OsStrExt;
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     let count = usize::try_from(argc).unwrap_or(0);
-    let words = (1..count).map(|n| {
+    let mut words = (1..count).map(|n| {
         // SAFETY: the C library hands over `argc` pointers to strings that live as long as the process.
         let word = unsafe { CStr::from_ptr(*argv.add(n)) };
         OsString::from(OsStr::from_bytes(word.to_bytes()))
     });
-    octo::shim::run(words) as c_int
+    match words.next() {
+        Some(word) if word == "--version" => {
+            let said = writeln!(std::io::stdout(), "octo-shim {}", env!("CARGO_PKG_VERSION"));
+            c_int::from(said.is_err())
+        }
+        first => octo::shim::run(first.into_iter().chain(words)) as c_int,
+    }
 }

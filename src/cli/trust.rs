@@ -6,7 +6,7 @@ use crate::render::sanitize;
 pub(super) async fn run(world: &World) -> Result<(), Failure> {
     let accepted = world.client()?.trust().await?;
     if accepted.is_empty() {
-        return world.print("there is nothing that waits to be trusted\n".to_owned());
+        return world.print("there is nothing that waits to be trusted\n");
     }
     let mut out = String::from("trusted from now on:\n");
     let settings = accepted.iter().any(|what| what.contains("settings file"));

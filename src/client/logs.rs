@@ -1,6 +1,8 @@
 //! A task's log as a stream that survives restarts of the daemon: it goes on at the byte where it was
 //! cut off, so that nothing is lost and nothing comes twice.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use std::collections::VecDeque;
 
 use http_body_util::BodyExt;
@@ -8,7 +10,7 @@ use hyper::body::Bytes;
 use serde::Deserialize;
 
 use super::http::{self, Call, Exchange};
-use super::{Client, PAUSE, Trouble, base64, sse};
+use super::{Client, PAUSE, Trouble, sse};
 use crate::command::{Refused, RefusedCode, TaskRef};
 use crate::task::Status;
 
@@ -173,7 +175,7 @@ impl LogStream {
     fn take_log(&mut self, data: &str) -> Result<(), Refused> {
         let broken = || Refused::new(RefusedCode::Internal, "the daemon's log stream is not understood");
         let data: LogData = serde_json::from_str(data).map_err(|_| broken())?;
-        let bytes = base64::decode(&data.bytes).ok_or_else(broken)?;
+        let bytes = STANDARD.decode(&data.bytes).map_err(|_| broken())?;
         let at = *self.at.get_or_insert_with(|| {
             self.starts_at = data.from;
             data.from

@@ -10,6 +10,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
@@ -202,7 +204,7 @@ async fn a_followed_log_loses_and_repeats_nothing_over_restarts() {
                     query.split(['&', '?']).find_map(|p| p.strip_prefix("from=")).map_or(4, |n| n.parse().unwrap());
                 requests.lock().unwrap().push(query);
                 let event = |from: usize, to: usize| {
-                    let data = json!({"from": from, "bytes": base64::encode(&LOG[from..to])});
+                    let data = json!({"from": from, "bytes": STANDARD.encode(&LOG[from..to])});
                     format!("event: log\ndata: {data}\n\n")
                 };
                 let text = match round {

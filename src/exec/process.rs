@@ -174,7 +174,9 @@ impl ProcessExecutor {
         let claim = (facts.claim == ClaimFact::Unreadable).then_some("claim.json");
         let exit = (facts.exit == ExitFact::Unreadable).then_some("exit.json");
         if facts.lock == LockFact::Free {
-            for name in claim.into_iter().chain(exit) {
+            // An empty one is what a power cut leaves of a file that nobody needed synced: there is nothing to keep.
+            let says = |name: &&str| std::fs::metadata(dir.path().join(name)).is_ok_and(|m| m.len() > 0);
+            for name in claim.into_iter().chain(exit).filter(says) {
                 let problem = self.store.quarantine(&format!("{id}/run-{run}/{name}"), "it makes no sense");
                 tracing::warn!(%id, run, %problem, "a run left a file that cannot be read");
             }

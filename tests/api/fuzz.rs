@@ -8,19 +8,80 @@ use crate::harness::{Conn, World, scale};
 const METHODS: [&str; 9] = ["GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS", "TRACE", "BREW"];
 
 const PARTS: [&str; 30] = [
-    "background-agents", "start", "stop", "retry", "raise", "logs", "notices", "status", "clear", "trust",
-    "healthz", "metrics", "openapi.json", "background-agent-ws", "1", "2", "99", "%00", "%ff%fe", "..", ".", "", "%2e%2e",
-    "a", "?", "#", "questions", "resume", "followup", "chat",
+    "background-agents",
+    "start",
+    "stop",
+    "retry",
+    "raise",
+    "logs",
+    "notices",
+    "status",
+    "clear",
+    "trust",
+    "healthz",
+    "metrics",
+    "openapi.json",
+    "background-agent-ws",
+    "1",
+    "2",
+    "99",
+    "%00",
+    "%ff%fe",
+    "..",
+    ".",
+    "",
+    "%2e%2e",
+    "a",
+    "?",
+    "#",
+    "questions",
+    "resume",
+    "followup",
+    "chat",
 ];
 
 const QUERIES: [&str; 16] = [
-    "limit=", "limit=3", "status=completed", "kind=agent", "cursor=", "from=", "from=-3", "lines=2", "follow=false",
-    "run=1", "wait=0", "after=", "after=latest", "hidden=true", "=&&=", "%zz",
+    "limit=",
+    "limit=3",
+    "status=completed",
+    "kind=agent",
+    "cursor=",
+    "from=",
+    "from=-3",
+    "lines=2",
+    "follow=false",
+    "run=1",
+    "wait=0",
+    "after=",
+    "after=latest",
+    "hidden=true",
+    "=&&=",
+    "%zz",
 ];
 
 const PIECES: [&str; 22] = [
-    "{", "}", "[", "]", ",", ":", "\"command\"", "\"true\"", "\"key\"", "\"env\"", "null", "-1", "1e999", "\"after\"",
-    "\"\\u0000\"", "\"\\ud800\"", "\"type\"", "\"agent\"", "\"timeout\"", "18446744073709551616", " ", "\"cwd\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"command\"",
+    "\"true\"",
+    "\"key\"",
+    "\"env\"",
+    "null",
+    "-1",
+    "1e999",
+    "\"after\"",
+    "\"\\u0000\"",
+    "\"\\ud800\"",
+    "\"type\"",
+    "\"agent\"",
+    "\"timeout\"",
+    "18446744073709551616",
+    " ",
+    "\"cwd\"",
 ];
 
 fn path(random: &mut Random, ids: &[String]) -> String {
@@ -82,7 +143,12 @@ fn ten_thousand_requests_without_sense_break_nothing() {
         };
         slowest = slowest.max(began.elapsed());
         answered += 1;
-        let what = || format!("seed 10000, round {round}: {method} {path} {:?}", String::from_utf8_lossy(&body[..body.len().min(300)]));
+        let what = || {
+            format!(
+                "seed 10000, round {round}: {method} {path} {:?}",
+                String::from_utf8_lossy(&body[..body.len().min(300)])
+            )
+        };
         assert!(said.status < 500 || matches!(said.status, 501 | 503 | 507), "{}: {said:?}", what());
         assert_ne!(said.status, 101, "{}", what());
     }
@@ -102,11 +168,13 @@ fn bytes_that_are_no_http_break_nothing() {
     let mut random = Random::new(3);
     for _ in 0..scale(300, 3000) {
         let mut conn = Conn::open(&world.socket()).unwrap();
-        let mut bytes = if random.chance(2) { b"POST /background-agents/start HTTP/1.1\r\n".to_vec() } else { Vec::new() };
+        let mut bytes =
+            if random.chance(2) { b"POST /background-agents/start HTTP/1.1\r\n".to_vec() } else { Vec::new() };
         bytes.extend(random.bytes(2000));
         let _ = conn.send(&bytes);
     }
-    let chunked = b"POST /background-agents/start HTTP/1.1\r\nhost: o\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\n";
+    let chunked =
+        b"POST /background-agents/start HTTP/1.1\r\nhost: o\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\n";
     let mut conn = Conn::open(&world.socket()).unwrap();
     let _ = conn.send(chunked);
     assert_eq!(world.get("/healthz").status, 200);

@@ -15,7 +15,9 @@ fn idle_and_half_connections_do_not_keep_others_out() {
         match i % 4 {
             0 => {}
             1 => stream.write_all(b"GET /status HT").unwrap(),
-            2 => stream.write_all(b"POST /background-agents/start HTTP/1.1\r\nhost: o\r\ncontent-length: 50\r\n\r\n{").unwrap(),
+            2 => stream
+                .write_all(b"POST /background-agents/start HTTP/1.1\r\nhost: o\r\ncontent-length: 50\r\n\r\n{")
+                .unwrap(),
             _ => stream.write_all(b"\x16\x03\x01\x00\xff not http\r\n\r\n").unwrap(),
         }
         held.push(stream);

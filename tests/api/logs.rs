@@ -8,13 +8,21 @@ fn a_span_is_exactly_the_asked_for_bytes_before_and_after_the_fold() {
     let id = world.bg("seq 20000; printf 'no newline'; while [ ! -e go ]; do sleep 0.02; done");
     let mut whole: Vec<u8> = (1..=20000).flat_map(|i| format!("{i}\n").into_bytes()).collect();
     whole.extend(b"no newline");
-    crate::harness::wait_for("the output", || world.get(&format!("/background-agents/{id}/logs")).body.len() == whole.len());
+    crate::harness::wait_for("the output", || {
+        world.get(&format!("/background-agents/{id}/logs")).body.len() == whole.len()
+    });
     let check = || {
         let size = whole.len() as i64;
-        for from in [0, 1, 5, 65_535, 65_536, 65_537, size - 1, size, size + 1, i64::MAX, -1, -7, -size, -size - 9, i64::MIN] {
+        for from in
+            [0, 1, 5, 65_535, 65_536, 65_537, size - 1, size, size + 1, i64::MAX, -1, -7, -size, -size - 9, i64::MIN]
+        {
             let begin = if from < 0 { size.saturating_add(from).max(0) } else { from.min(size) };
             let said = world.get(&format!("/background-agents/{id}/logs?from={from}"));
-            assert!(said.status == 200 && said.body == whole[begin as usize..], "from={from}: {} bytes", said.body.len());
+            assert!(
+                said.status == 200 && said.body == whole[begin as usize..],
+                "from={from}: {} bytes",
+                said.body.len()
+            );
             assert_eq!(said.header("x-octo-log-from"), begin.to_string(), "from={from}");
             assert_eq!(said.header("x-octo-log-size"), size.to_string());
         }

@@ -54,18 +54,40 @@ fn every_route_answers_only_documented_statuses_with_typed_errors() {
     let running = world.bg("exec sleep 1000");
     world.until(&running, "running");
     let bodies: [&[u8]; 9] = [
-        b"", b"{}", b"[]", b"null", b"{", b"\"text\"", b"{\"command\":5}", b"{\"command\":\"true\",\"unknown\":[1]}",
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"{",
+        b"\"text\"",
+        b"{\"command\":5}",
+        b"{\"command\":\"true\",\"unknown\":[1]}",
         b"\xff\xfe\x00",
     ];
-    let queries = ["", "?limit=-1", "?limit=0&status=completed", "?status=no&kind=no", "?wait=x", "?after=x", "?from=-5",
-        "?lines=18446744073709551616", "?run=99", "?cursor=%00%ff", "?%", "?follow=maybe"];
+    let queries = [
+        "",
+        "?limit=-1",
+        "?limit=0&status=completed",
+        "?status=no&kind=no",
+        "?wait=x",
+        "?after=x",
+        "?from=-5",
+        "?lines=18446744073709551616",
+        "?run=99",
+        "?cursor=%00%ff",
+        "?%",
+        "?follow=maybe",
+    ];
     let ids = [&ended[..], &running, "1", "77", "zz", "..", "%2e%2e%2f", "%00", "%ff", "é"];
     for ((method, path), statuses) in documented(&world) {
         if path == "/shutdown" {
             continue;
         }
-        let with_ids: Vec<String> =
-            if path.contains("{id}") { ids.iter().map(|id| path.replace("{id}", id)).collect() } else { vec![path.clone()] };
+        let with_ids: Vec<String> = if path.contains("{id}") {
+            ids.iter().map(|id| path.replace("{id}", id)).collect()
+        } else {
+            vec![path.clone()]
+        };
         for path in with_ids {
             for query in if method == "GET" { &queries[..] } else { &queries[..1] } {
                 for body in if method == "POST" { &bodies[..] } else { &bodies[..1] } {
@@ -131,7 +153,13 @@ fn metrics_and_status_agree() {
     world.ended(&done);
     wait_for("the slot", || world.status()["slots_used"] == 1);
     let metrics = String::from_utf8(world.get("/metrics").body).unwrap();
-    for line in ["octo_slots 2", "octo_slots_used 1", "octo_tasks{status=\"running\"} 1", "octo_tasks{status=\"completed\"} 1", "octo_degraded 0"] {
+    for line in [
+        "octo_slots 2",
+        "octo_slots_used 1",
+        "octo_tasks{status=\"running\"} 1",
+        "octo_tasks{status=\"completed\"} 1",
+        "octo_degraded 0",
+    ] {
         assert!(metrics.lines().any(|l| l == line), "{line}: {metrics}");
     }
     assert_eq!(world.status()["counts"], json!({"completed": 1, "running": 1}));

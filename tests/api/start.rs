@@ -115,7 +115,10 @@ fn notices_come_in_order_once_and_again_for_who_asks_again() {
     // A long poll ends with the notice that it waited for.
     let socket = world.socket();
     let waiter = std::thread::spawn(move || {
-        crate::harness::Conn::open(&socket).unwrap().ask("GET", &format!("/notices?after={cursor}&wait=60"), &[], b"").unwrap()
+        crate::harness::Conn::open(&socket)
+            .unwrap()
+            .ask("GET", &format!("/notices?after={cursor}&wait=60"), &[], b"")
+            .unwrap()
     });
     let id = world.bg("true");
     let page = waiter.join().unwrap().json();

@@ -81,7 +81,9 @@ fn logs_are_followed_over_the_same_socket() {
     let world = World::new();
     let id = world.bg("seq 1000; while [ ! -e go ]; do sleep 0.02; done; seq 1000; exit 3");
     let burst: Vec<u8> = (1..=1000).flat_map(|i| format!("{i}\n").into_bytes()).collect();
-    crate::harness::wait_for("output", || world.get(&format!("/background-agents/{id}/logs")).body.len() == burst.len());
+    crate::harness::wait_for("output", || {
+        world.get(&format!("/background-agents/{id}/logs")).body.len() == burst.len()
+    });
     runtime().block_on(async {
         let mut socket = connect(&world).await;
         socket.send(Message::Text(json!({"follow": id, "from": 100}).to_string().into())).await.unwrap();
@@ -125,7 +127,8 @@ fn a_client_that_lags_gets_the_truth_when_it_reads_again() {
         let last = ids.last().unwrap();
         let knows = |m: &Value| {
             let listed = |list: &Value| list.as_array().is_some_and(|l| l.iter().any(|t| t["id"] == **last));
-            (m["type"] == "snapshot" && listed(&m["history"])) || (m["type"] == "task" && m["task"]["id"] == **last && m["task"]["status"] == "completed")
+            (m["type"] == "snapshot" && listed(&m["history"]))
+                || (m["type"] == "task" && m["task"]["id"] == **last && m["task"]["status"] == "completed")
         };
         tokio::time::timeout(Duration::from_secs(60), until(&mut lazy, knows)).await.expect("the truth in time");
         // And it is still alive.

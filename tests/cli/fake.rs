@@ -10,7 +10,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use octo::client::base64;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use octo::task::{Notice, NoticeKind, Stamp, Status, Step, Task};
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
@@ -261,7 +262,7 @@ async fn logs(State(shared): State<Shared>, Query(asked): Asked) -> Response {
     if !asked.contains_key("follow") {
         return (headers, log).into_response();
     }
-    let data = json!({"from": 0, "bytes": base64::encode(&log)});
+    let data = json!({"from": 0, "bytes": STANDARD.encode(&log)});
     let first = format!("event: log\ndata: {data}\n\n");
     shared.facts.lock().unwrap().followers += 1;
     let goodbye = Goodbye(shared);

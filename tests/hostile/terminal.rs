@@ -12,11 +12,37 @@ use crate::harness::World;
 fn poison() -> Vec<u8> {
     let mut bytes = Vec::new();
     for piece in [
-        "\x1b[2J\x1b[H", "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x1b]52;c;aGFjaw==\x07", "\x1b]8;;http://evil\x1b\\link\x1b]8;;\x1b\\",
-        "\x1bP+q544e\x1b\\", "\x1b_apc\x1b\\", "\x1b^pm\x1b\\", "\x1bX sos\x1b\\", "\x1b[6n", "\x1b[c", "\x1b[?1049h", "\x1b(0lqqk\x1b(B",
-        "\x1bc", "\u{9b}31m", "\u{9d}0;c1 title\u{9c}", "\u{90}dcs\u{9c}", "\u{85}", "over\rwritten", "bell\x07", "back\x08\x08\x08space",
-        "\u{202e}evil\u{202c}", "\u{2066}isolate\u{2069}", "zero\u{200b}width\u{200d}\u{feff}", "\u{e0041}tag", "\x0e\x0f", "\x00nul\x00", "\x7f",
-        "\u{2028}ls\u{2029}ps", "tab\tstays", "\u{ad}soft",
+        "\x1b[2J\x1b[H",
+        "\x1b[31mred\x1b[0m",
+        "\x1b]0;title\x07",
+        "\x1b]52;c;aGFjaw==\x07",
+        "\x1b]8;;http://evil\x1b\\link\x1b]8;;\x1b\\",
+        "\x1bP+q544e\x1b\\",
+        "\x1b_apc\x1b\\",
+        "\x1b^pm\x1b\\",
+        "\x1bX sos\x1b\\",
+        "\x1b[6n",
+        "\x1b[c",
+        "\x1b[?1049h",
+        "\x1b(0lqqk\x1b(B",
+        "\x1bc",
+        "\u{9b}31m",
+        "\u{9d}0;c1 title\u{9c}",
+        "\u{90}dcs\u{9c}",
+        "\u{85}",
+        "over\rwritten",
+        "bell\x07",
+        "back\x08\x08\x08space",
+        "\u{202e}evil\u{202c}",
+        "\u{2066}isolate\u{2069}",
+        "zero\u{200b}width\u{200d}\u{feff}",
+        "\u{e0041}tag",
+        "\x0e\x0f",
+        "\x00nul\x00",
+        "\x7f",
+        "\u{2028}ls\u{2029}ps",
+        "tab\tstays",
+        "\u{ad}soft",
     ] {
         bytes.extend(piece.as_bytes());
         bytes.push(b'\n');
@@ -59,14 +85,19 @@ fn on_terminal(world: &World, args: &[&str], env: &[(&str, &str)]) -> Vec<u8> {
 /// invisible controls. Octo's own colours (SGR) are allowed where they are asked for.
 #[track_caller]
 fn check_clean(what: &str, seen: &[u8], colours: bool) {
-    let text = std::str::from_utf8(seen).unwrap_or_else(|e| panic!("{what}: not UTF-8: {e}: {:?}", String::from_utf8_lossy(seen)));
+    let text = std::str::from_utf8(seen)
+        .unwrap_or_else(|e| panic!("{what}: not UTF-8: {e}: {:?}", String::from_utf8_lossy(seen)));
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         if c == '\x1b' && colours {
             let sgr = rest.find('m').map(|end| &rest[..=end]).filter(|s| {
-                s.starts_with("\x1b[") && s[2..s.len() - 1].bytes().all(|b| b.is_ascii_digit() || b == b';') && s.len() < 16
+                s.starts_with("\x1b[")
+                    && s[2..s.len() - 1].bytes().all(|b| b.is_ascii_digit() || b == b';')
+                    && s.len() < 16
             });
-            let Some(sgr) = sgr else { panic!("{what}: an escape that is no colour: {:?}", rest.chars().take(40).collect::<String>()) };
+            let Some(sgr) = sgr else {
+                panic!("{what}: an escape that is no colour: {:?}", rest.chars().take(40).collect::<String>())
+            };
             rest = &rest[sgr.len()..];
             continue;
         }

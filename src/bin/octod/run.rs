@@ -108,6 +108,9 @@ pub(crate) fn daemon(args: &Args) -> Result<(), Failure> {
     prepare_process(args, &workspace)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // They read records and logs. Each may keep an allocation arena of its own for ever, and more of them
+        // make no disk faster.
+        .max_blocking_threads(8)
         .enable_all()
         .build()
         .map_err(|e| Failure::new(3, format!("no threads for the daemon: {e}"), "raise the limit of processes"))?;
