@@ -141,9 +141,10 @@ impl Shared<'_> {
             let idle = self.world.get("/background-agents?limit=1")["active"].as_array().is_some_and(Vec::is_empty);
             idle && locked(&self.history).iter().all(|k| k.id.is_some() || k.refused)
         };
-        if !holds_within(LONG, at_rest) {
+        let limit = if self.broken { Duration::from_secs(5) } else { LONG };
+        if !holds_within(limit, at_rest) {
             let active = self.world.get("/background-agents?limit=1")["active"].to_string();
-            locked(&self.findings).add(Kind::Lost, format!("after a minute without kills there is still {active}"));
+            locked(&self.findings).add(Kind::Lost, format!("without kills there is still {active}"));
         }
     }
 
