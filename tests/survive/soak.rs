@@ -83,14 +83,15 @@ pub(crate) fn run(kills: u64, seed: u64, broken: &str) -> Soaked {
     };
     let hits = std::thread::scope(|scope| {
         let _end = EndClients(&shared);
-        for client in 0..CLIENTS {
-            let shared = &shared;
-            scope.spawn(move || shared.client(client, &mut Rng::new(seed * 1000 + client)));
-        }
+        let shared = &shared;
+        let work = |client| move || shared.client(client, &mut Rng::new(seed * 1000 + client));
+        let clients: Vec<_> = (0..CLIENTS).map(|client| scope.spawn(work(client))).collect();
         let hits = shared.kill(kills, &mut Rng::new(seed));
         shared.over.store(true, Ordering::SeqCst);
         let mut last = world.spawn_daemon();
         assert!(last.ready(), "{}", world.complaints());
+        // Nothing is compared while a client still has a start under way.
+        clients.into_iter().for_each(|client| client.join().unwrap());
         shared.settle();
         shared.compare();
         last.kill();
