@@ -79,8 +79,9 @@ pub(crate) struct World {
     dir: tempfile::TempDir,
     root: PathBuf,
     env: Vec<(String, String)>,
-    /// Set by a test that expects `a defect in Octo` in the log (none does so far).
-    pub(crate) panics_allowed: bool,
+    /// The folder of the programs; the built ones unless a test has its own shim.
+    bin: PathBuf,
+    mounts: Vec<PathBuf>,
 }
 
 impl World {
@@ -97,7 +98,8 @@ impl World {
         fs::set_permissions(root.join(".octo"), fs::Permissions::from_mode(0o700)).unwrap();
         fs::create_dir_all(dir.path().join("home")).unwrap();
         let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        World { dir, root, env, panics_allowed: false }
+        let bin = Path::new(env!("CARGO_BIN_EXE_octo")).parent().unwrap().to_owned();
+        World { dir, root, env, bin, mounts: Vec::new() }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -148,6 +150,37 @@ impl World {
         command
     }
 
+    /// Puts a script in the place of `octo-shim`; `@SHIM@` in it is the real one.
+    pub(crate) fn replace_shim(&mut self, script: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let bin = self.beside("bin");
+        fs::create_dir(&bin).unwrap();
+        for name in ["octo", "octod"] {
+            let (from, to) = (self.bin.join(name), bin.join(name));
+            fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop)).unwrap();
+        }
+        let shim = self.bin.join("octo-shim");
+        fs::write(bin.join("octo-shim"), script.replace("@SHIM@", shim.to_str().unwrap())).unwrap();
+        fs::set_permissions(bin.join("octo-shim"), fs::Permissions::from_mode(0o755)).unwrap();
+        self.bin = bin;
+    }
+
+    /// Mounts a tmpfs on `.octo/`. `None`: this machine may not mount, and `OCTO_NO_MOUNT=1` says that it is known.
+    pub(crate) fn mount_tmpfs(&mut self, options: &str) -> Option<()> {
+        let options = format!("mode=0700,{options}");
+        let at = self.octo_dir();
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "octo-test"]).arg(&at).status().unwrap();
+        if status.success() {
+            self.mounts.push(at);
+            return Some(());
+        }
+        let known = std::env::var_os("OCTO_NO_MOUNT").is_some_and(|v| v == "1");
+        assert!(known, "this test mounts a small file system, which needs root; OCTO_NO_MOUNT=1 leaves it out");
+        eprintln!("left out: no file system can be mounted here");
+        None
+    }
+
     /// A program in this world with another current folder.
     pub(crate) fn command_in(&self, dir: impl AsRef<Path>, program: &str, args: &[&str]) -> Command {
         let mut command = self.command(program);
@@ -156,7 +189,7 @@ impl World {
     }
 
     pub(crate) fn octo_command(&self, args: &[&str]) -> Command {
-        let mut command = self.command(env!("CARGO_BIN_EXE_octo"));
+        let mut command = self.command(self.bin.join("octo"));
         command.args(args);
         command
     }
@@ -191,7 +224,7 @@ impl World {
     /// Starts the daemon in the foreground below `wrapper` (a program and its first arguments).
     pub(crate) fn start_below(&self, wrapper: &[&str]) -> Child {
         let mut command = self.command(wrapper[0]);
-        command.args(&wrapper[1..]).arg(env!("CARGO_BIN_EXE_octod")).arg("--workspace").arg(&self.root);
+        command.args(&wrapper[1..]).arg(self.bin.join("octod")).arg("--workspace").arg(&self.root);
         let log = fs::File::options().create(true).append(true).open(self.beside("octod.err")).unwrap();
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.wait_ready();
@@ -308,7 +341,8 @@ impl World {
         process::carrying(&marks)
     }
 
-    fn end_everything(&self) {
+    /// Ends everything that this world started, now.
+    pub(crate) fn end_everything(&self) {
         let mark = [format!("OCTO_TEST_WORLD={}", self.root.display())];
         let tasks = [format!("OCTO_WORKSPACE={}", self.root.display())];
         let me = std::process::id();
@@ -332,6 +366,9 @@ impl Drop for World {
     fn drop(&mut self) {
         let log = self.log();
         self.end_everything();
+        for at in &self.mounts {
+            let _ = Command::new("umount").arg("-l").arg(at).status();
+        }
         let defect = log.lines().find(|l| l.contains("a defect in Octo") || l.contains("panicked at"));
         if std::thread::panicking() {
             eprintln!("--- the daemon's log ends:");
@@ -339,9 +376,7 @@ impl Drop for World {
             for line in &lines[lines.len().saturating_sub(40)..] {
                 eprintln!("{line}");
             }
-        } else if let Some(defect) = defect
-            && !self.panics_allowed
-        {
+        } else if let Some(defect) = defect {
             panic!("the daemon panicked: {defect}");
         }
     }

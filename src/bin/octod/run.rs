@@ -106,18 +106,46 @@ pub(crate) fn daemon(args: &Args) -> Result<(), Failure> {
     workspace.create()?;
     let lock = lock(&workspace)?;
     prepare_process(args, &workspace)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        // They read records and logs. Each may keep an allocation arena of its own for ever, and more of them
-        // make no disk faster.
-        .max_blocking_threads(8)
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::new(3, format!("no threads for the daemon: {e}"), "raise the limit of processes"))?;
+    let runtime = runtime()?;
     let result = runtime.block_on(serve(args, &workspace, &lock));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock);
     result
+}
+
+/// How long a start waits for its threads.
+const THREAD_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The event loop and its threads, all there before anything begins.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let build = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            // They read records and logs. Each may keep an allocation arena of its own for ever, and more of
+            // them make no disk faster.
+            .max_blocking_threads(8)
+            // One is started below and stays: a machine that has no thread to give finds one at work.
+            .thread_keep_alive(Duration::from_secs(u64::from(u32::MAX)))
+            .enable_all()
+            .build()?;
+        let one = async { tokio::time::timeout(THREAD_PATIENCE, tokio::task::spawn_blocking(|| ())).await };
+        if !matches!(runtime.block_on(one), Ok(Ok(()))) {
+            runtime.shutdown_background();
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
+        Ok::<_, std::io::Error>(runtime)
+    };
+    let failed = |why: &str| Failure::new(3, format!("no threads for the daemon: {why}"), "raise the limit of processes");
+    // Where a worker cannot be had tokio panics, and may then wait for it for ever. That is no defect of
+    // Octo's, and nothing has begun yet: say so and leave.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |_| {
+        let _ = failed("the system gives none").report();
+        std::process::exit(3);
+    }));
+    let built = build();
+    std::panic::set_hook(hook);
+    built.map_err(|e| failed(&e.to_string()))
 }
 
 /// A daemon below a shim of its own workspace would end with that task.
