@@ -22,7 +22,9 @@ fn forty_descriptors_and_thirty_clients() {
     }
     // The task ends, and a new one is asked for, while nothing can be opened.
     std::fs::write(&go, "").unwrap();
-    wait_for("the command to be over", || world.left(&id).iter().all(|p| process::cmdline(*p).contains("octo-shim")));
+    wait_for("the command to be over", || {
+        world.processes(&id).iter().all(|p| process::cmdline(*p).contains("octo-shim"))
+    });
     drop(held);
     wait_within(RECOVERY, "an answer", || world.try_get("/healthz").is_some_and(|a| a.status == 200));
     let task = world.ended(&id);

@@ -23,7 +23,8 @@ fn fifty(world: &World) -> Vec<(String, usize)> {
 
 fn end_them(world: &World, tasks: &[(String, usize)]) {
     fs::write(world.beside("go"), "").unwrap();
-    let shells = |id: &str| world.left(id).into_iter().filter(|p| !process::cmdline(*p).contains("octo-shim")).count();
+    let shells =
+        |id: &str| world.processes(id).into_iter().filter(|p| !process::cmdline(*p).contains("octo-shim")).count();
     wait_for("the commands to be over", || tasks.iter().all(|(id, _)| shells(id) == 0));
 }
 

@@ -52,7 +52,7 @@ impl Trial {
                 assert!(task["status"] == "failed" && error.starts_with("launch"), "{fault}: {task:#}");
                 never_began += 1;
             }
-            wait_for("nothing to be left", || self.world.left(id).is_empty());
+            wait_for("nothing to be left", || self.world.processes(id).is_empty());
             self.world.folded(id);
         }
         (true_ends, never_began)
@@ -102,7 +102,7 @@ fn an_end_that_cannot_be_written_is_kept_until_it_can() {
     trial.world.start();
     std::fs::write(trial.world.beside("over"), "").unwrap();
     for (id, ..) in &trial.tasks {
-        for pid in trial.world.left(id) {
+        for pid in trial.world.processes(id) {
             if process::cmdline(pid).starts_with("strace") {
                 process::kill(pid, rustix::process::Signal::TERM);
             }
@@ -116,7 +116,7 @@ fn an_end_that_cannot_be_written_is_kept_until_it_can() {
     let tell = |(id, fault, i): &(String, String, usize)| {
         let left: Vec<String> = trial
             .world
-            .left(id)
+            .processes(id)
             .into_iter()
             .map(|p| format!("{p} {:?} {}", process::state(p), process::cmdline(p)))
             .collect();

@@ -299,8 +299,14 @@ impl World {
         read(self.octo_dir().join("octod.log")) + &read(self.beside("octod.err"))
     }
 
-    /// The processes that a task of this workspace left or still has.
+    /// The processes that a task of this workspace left or still has, but for its shim, which may take another
+    /// moment after the end is known.
     pub(crate) fn left(&self, id: &str) -> Vec<u32> {
+        self.processes(id).into_iter().filter(|pid| !process::cmdline(*pid).contains("octo-shim")).collect()
+    }
+
+    /// All processes that carry the mark of a task of this workspace, its shim included.
+    pub(crate) fn processes(&self, id: &str) -> Vec<u32> {
         let marks = [format!("OCTO_WORKSPACE={}", self.root.display()), format!("OCTO_TASK_ID={id}")];
         process::carrying(&marks)
     }

@@ -41,7 +41,7 @@ fn stop_leaves_tasks_running_and_returns_when_the_daemon_is_gone() {
     assert!(!process::alive(pid));
     assert!(!world.left(&id).is_empty(), "the task was to go on");
     std::fs::write(world.path("go"), "").unwrap();
-    wait_for("the task's end", || world.left(&id).is_empty());
+    wait_for("the task's end", || world.processes(&id).is_empty());
     world.start();
     let task = world.ended(&id);
     assert_eq!(
