@@ -84,7 +84,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
     pub fn turn_telling(&mut self, now: Now, mut tell: impl FnMut(Out)) {
         for _ in 0..ROUNDS {
             self.core.tick(now);
-            self.core.schedule(now);
+            self.perform_free(now, &mut tell);
             let batch = self.core.take_batch();
             let saved = self.save(batch);
             let effects = self.core.committed(&saved, now);
@@ -92,6 +92,19 @@ impl<S: Persist, E: Executor> Engine<S, E> {
                 break;
             }
             self.perform_all(effects, now, &mut tell);
+        }
+    }
+
+    /// Looks at runs and launches what is durable already, before the saves that follow from it: the next
+    /// run starts while the end of the last one is on its way to the disk.
+    fn perform_free(&mut self, now: Now, tell: &mut impl FnMut(Out)) {
+        for _ in 0..ROUNDS {
+            self.core.schedule(now);
+            let free = self.core.take_free();
+            if free.is_empty() {
+                return;
+            }
+            self.perform_all(free, now, tell);
         }
     }
 

@@ -191,6 +191,23 @@ impl Core {
         self.pending.groups.push(ids);
     }
 
+    /// Takes out the effects that wait for no save of the present batch: a freed slot's next launch need not
+    /// wait for the disk. What answers a request or tells of a change stays until the batch is saved.
+    pub fn take_free(&mut self) -> Vec<Effect> {
+        let Pending { dirty, removed, effects, preserve, .. } = &mut self.pending;
+        let waits = |id: &TaskId| dirty.contains(id) || removed.contains(id) || preserve.iter().any(|t| t.id == *id);
+        let free = effects.extract_if(.., |(after, effect)| {
+            let silent = match effect {
+                Effect::Look { .. } | Effect::Launch { .. } | Effect::Void { .. } | Effect::Adopt { .. } => true,
+                Effect::Stop { .. } | Effect::Kill { .. } | Effect::EndLeft { .. } => true,
+                Effect::Reply { .. } | Effect::Ring(_) | Effect::NoteEnded(_) | Effect::DropEnv(_) => false,
+                Effect::Fold { .. } | Effect::RemoveFiles { .. } => false,
+            };
+            silent && !after.iter().any(waits)
+        });
+        free.map(|(_, effect)| effect).collect()
+    }
+
     /// What must be saved before the waiting effects may be done.
     pub fn take_batch(&mut self) -> Batch {
         let mut batch = Batch { preserve: std::mem::take(&mut self.pending.preserve), ..Batch::default() };
