@@ -12,6 +12,9 @@ use octo::supervisor::engine::{Engine, Out};
 use octo::task::{Status, Task, TaskId};
 use octo::testkit::{FakeRuns, MemStore, RunState};
 
+#[path = "engine/random.rs"]
+mod random;
+
 /// A supervisor without threads, sockets or a clock.
 struct Lab {
     engine: Engine<MemStore, FakeRuns>,

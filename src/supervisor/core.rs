@@ -25,6 +25,7 @@ use crate::task::{Status, Task, TaskId};
 mod batch;
 mod boot;
 mod commands;
+mod index;
 mod judge;
 mod query;
 mod schedule;

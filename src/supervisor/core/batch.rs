@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Core, Live, Now, RequestId, Undo};
+use super::{Core, Now, RequestId, Undo};
 use crate::command::{Refused, RefusedCode};
 use crate::run::Claim;
 use crate::store::{SaveError, Summary, Write};
@@ -241,9 +241,9 @@ impl Core {
     }
 
     fn undo(&mut self, id: TaskId, undo: Undo, now: Now) {
-        let rev = self.live.get(&id).map(|l| l.task.rev);
         let was_new = matches!(undo, Undo::Absent);
-        self.unindex(id);
+        let gone = self.unindex(id);
+        let rev = gone.as_ref().map(|l| l.task.rev);
         match undo {
             Undo::Absent => {}
             Undo::Live(mut old) => {
@@ -252,7 +252,12 @@ impl Core {
                 self.insert_live(*old);
                 self.retry_soon(id, now);
             }
-            Undo::Settled(summary) => self.insert_settled(*summary),
+            Undo::Settled(summary) => {
+                // A summary knows of its newest notice only.
+                let seqs = gone.iter().flat_map(|l| &l.task.notices).map(|n| n.seq);
+                self.notice_order.extend(seqs.filter(|seq| *seq < summary.last_seq).map(|seq| (seq, id)));
+                self.insert_settled(*summary);
+            }
         }
         if was_new {
             self.pending.cleanup.insert(id);
@@ -265,67 +270,6 @@ impl Core {
         if self.live.get(&id).is_some_and(|l| l.due.is_none_or(|d| d > due)) {
             self.set_due(id, Some(due));
         }
-    }
-
-    pub(super) fn insert_live(&mut self, live: Live) {
-        let id = live.task.id;
-        self.numbers.insert(live.task.number, id);
-        if !live.task.key.is_empty() {
-            self.keys.insert(crate::store::key_hash(&live.task.key), id);
-        }
-        if live.task.status.is_ended() {
-            self.ended_order.insert((live.task.completed_at.millis().unwrap_or(0), live.task.number));
-        }
-        for notice in &live.task.notices {
-            self.notice_order.insert(notice.seq, id);
-        }
-        if let Some(due) = live.due {
-            self.timers.insert((due, id));
-        }
-        if live.holds_slot() {
-            self.slots_used += 1;
-        }
-        self.settled.remove(&id);
-        self.live.insert(id, live);
-        self.requeue(id);
-    }
-
-    pub(super) fn insert_settled(&mut self, summary: Summary) {
-        let id = summary.id;
-        self.numbers.insert(summary.number, id);
-        if summary.key_hash != 0 {
-            self.keys.insert(summary.key_hash, id);
-        }
-        self.ended_order.insert((summary.completed_ms, summary.number));
-        if summary.last_seq != 0 {
-            self.notice_order.insert(summary.last_seq, id);
-        }
-        self.settled.insert(id, summary);
-    }
-
-    /// Takes a task out of the state and every index.
-    pub(super) fn unindex(&mut self, id: TaskId) -> Option<Live> {
-        if let Some(summary) = self.settled.remove(&id) {
-            self.numbers.remove(&summary.number);
-            self.keys.remove(&summary.key_hash);
-            self.ended_order.remove(&(summary.completed_ms, summary.number));
-            self.notice_order.remove(&summary.last_seq);
-        }
-        let live = self.live.remove(&id)?;
-        self.numbers.remove(&live.task.number);
-        self.keys.remove(&crate::store::key_hash(&live.task.key));
-        self.ended_order.remove(&(live.task.completed_at.millis().unwrap_or(0), live.task.number));
-        for notice in &live.task.notices {
-            self.notice_order.remove(&notice.seq);
-        }
-        if let Some(due) = live.due {
-            self.timers.remove(&(due, id));
-        }
-        if live.holds_slot() {
-            self.slots_used -= 1;
-        }
-        self.ready.remove(&(live.task.number, id));
-        Some(live)
     }
 }
 

@@ -74,7 +74,7 @@ impl Core {
         true
     }
 
-    /// At boot: a task whose dependency ended badly while the daemon was away.
+    /// Ends a queued task that waits for one which ended badly: while the daemon was away, or with no room to say so.
     pub(super) fn check_dependencies(&mut self, id: TaskId, now: Now) {
         let after = self.live.get(&id).map(|l| l.task.after.clone()).unwrap_or_default();
         for dep in after {
@@ -252,8 +252,6 @@ impl Core {
             return;
         }
         if let Some(live) = self.unindex(id) {
-            let after = live.task.after.clone();
-            self.drop_dependents(id, &after);
             let summary = Summary::of(&live.task);
             for notice in &live.task.notices {
                 self.notice_order.insert(notice.seq, id);

@@ -47,7 +47,11 @@ impl Core {
         let Some(live) = self.live.get(&id) else { return };
         match live.phase {
             Phase::Foreign => {}
-            Phase::Queued => self.requeue(id),
+            Phase::Queued => {
+                // Also when its cancel, for what it waited for, could not be saved.
+                self.check_dependencies(id, now);
+                self.requeue(id);
+            }
             Phase::Unseen | Phase::Starting { .. } => {
                 let run = live.task.run;
                 self.set_due(id, Some(now.boot + 1000));
@@ -158,24 +162,6 @@ impl Core {
             if still {
                 let error = format!("task #{number} {id}, which it waited for, ended as {status}");
                 self.end(dependent, Status::Cancelled, error, now);
-            }
-        }
-    }
-
-    pub(super) fn add_dependents(&mut self, id: TaskId) {
-        let after = self.live.get(&id).map(|l| l.task.after.clone()).unwrap_or_default();
-        for dep in after {
-            self.dependents.entry(dep).or_default().insert(id);
-        }
-    }
-
-    pub(super) fn drop_dependents(&mut self, id: TaskId, after: &[TaskId]) {
-        for dep in after {
-            if let Some(set) = self.dependents.get_mut(dep) {
-                set.remove(&id);
-                if set.is_empty() {
-                    self.dependents.remove(dep);
-                }
             }
         }
     }
