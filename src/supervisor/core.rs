@@ -213,6 +213,8 @@ pub struct Core {
     shutting_down: bool,
     /// Removed tasks whose files could not be deleted yet, and when to try again.
     removing: BTreeMap<TaskId, u64>,
+    /// Records of refused starts that could not be removed, and when to try again.
+    taking_back: BTreeMap<TaskId, u64>,
     /// Why the store could not save, while it cannot.
     degraded: String,
     pending: batch::Pending,
@@ -243,6 +245,7 @@ impl Core {
             disk_low: false,
             shutting_down: false,
             removing: BTreeMap::new(),
+            taking_back: BTreeMap::new(),
             degraded: String::new(),
             pending: batch::Pending::default(),
             envs: BTreeMap::new(),
@@ -281,8 +284,8 @@ impl Core {
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
         let timer = self.timers.first().map(|(due, _)| *due);
-        let removal = self.removing.values().min().copied();
-        [timer, removal].into_iter().flatten().min()
+        let removals = self.removing.values().chain(self.taking_back.values()).copied();
+        timer.into_iter().chain(removals).min()
     }
 
     fn set_due(&mut self, id: TaskId, due: Option<u64>) {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Core, Now, RequestId, Undo};
+use super::{Core, Now, Phase, RequestId, Undo};
 use crate::command::{Refused, RefusedCode};
 use crate::run::Claim;
 use crate::store::{SaveError, Summary, Write};
@@ -232,9 +232,14 @@ impl Core {
             }
         }
         for id in &bad {
-            if let Some(undo) = undo.remove(id) {
-                self.undo(*id, undo, now);
+            match undo.remove(id) {
+                Some(undo) => self.undo(*id, undo, now),
+                // The record of a refused start that could not be taken back: a next daemon would run it.
+                None => drop(self.taking_back.insert(*id, now.boot + 1000)),
             }
+        }
+        for id in &bad {
+            self.reconsider_dependents(*id, now);
         }
         let all = saved.first.is_some();
         effects.into_iter().filter_map(|(after, effect)| release(&after, effect, &bad, all, why)).collect()
@@ -262,6 +267,21 @@ impl Core {
         if was_new {
             self.pending.cleanup.insert(id);
         }
+    }
+
+    /// What waits for a task that was put back is decided again: the task may count as ended again.
+    fn reconsider_dependents(&mut self, id: TaskId, now: Now) {
+        for dependent in self.dependents.get(&id).cloned().unwrap_or_default() {
+            if self.live.get(&dependent).is_some_and(|l| l.phase == Phase::Queued) {
+                self.set_due(dependent, Some(now.boot));
+            }
+        }
+    }
+
+    /// Tries again to remove the records of refused starts.
+    pub(super) fn take_back(&mut self, now: Now) {
+        let due = self.taking_back.extract_if(.., |_, at| *at <= now.boot).map(|(id, _)| id);
+        self.pending.cleanup.extend(due);
     }
 
     /// After a failed save: what follows from facts is decided again from the facts, a second later.

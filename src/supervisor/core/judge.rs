@@ -37,6 +37,7 @@ impl Core {
             Verdict::NeverStarted => self.never_started(id, own, now),
             Verdict::CutOff(claim) => {
                 self.set_phase(id, Phase::Sweeping);
+                self.set_due(id, Some(self.next_look(id, now)));
                 self.emit(None, Effect::EndLeft { id, run, claim });
             }
         }
