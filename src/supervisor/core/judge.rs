@@ -144,6 +144,8 @@ impl Core {
         let backoff = if live.task.launches == 0 { 0 } else { 1000 };
         self.set_due(id, (backoff > 0).then_some(now.boot + backoff));
         self.set_phase(id, Phase::Queued);
+        // What it waited for may have been retried since, and have failed.
+        self.check_dependencies(id, now);
     }
 
     pub(super) fn launch_failed(&mut self, id: TaskId, run: u32, why: String, passing: bool, now: Now) {
