@@ -69,6 +69,11 @@ pub enum Input {
         /// What was found.
         look: Box<Look>,
     },
+    /// A run could not be looked at just now.
+    LookFailed {
+        /// The task.
+        id: TaskId,
+    },
     /// Something may have happened to a run: look at it.
     Poke {
         /// The task.
@@ -259,6 +264,7 @@ impl Core {
         match input {
             Input::Ask { request, actor, ask, record } => self.ask(request, &actor, *ask, record, now),
             Input::Looked { id, run, look } => self.looked(id, run, *look, now),
+            Input::LookFailed { id } => self.retry_soon(id, now),
             Input::Poke { id } => self.poke(id),
             Input::LaunchFailed { id, run, why, passing } => self.launch_failed(id, run, why, passing, now),
             Input::LeftEnded { id, run, report } => self.left_ended(id, run, report, now),

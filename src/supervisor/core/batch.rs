@@ -179,6 +179,11 @@ impl Core {
         self.pending.removed.insert(id);
     }
 
+    /// Whether the record of this id is removed by the present batch.
+    pub(super) fn is_leaving(&self, id: TaskId) -> bool {
+        self.pending.removed.contains(&id) || self.pending.cleanup.contains(&id)
+    }
+
     pub(super) fn touch_marks(&mut self) {
         self.pending.marks = true;
     }
@@ -284,8 +289,8 @@ impl Core {
         self.pending.cleanup.extend(due);
     }
 
-    /// After a failed save: what follows from facts is decided again from the facts, a second later.
-    fn retry_soon(&mut self, id: TaskId, now: Now) {
+    /// What follows from facts is decided again from the facts, a second later: after a failed save or look.
+    pub(super) fn retry_soon(&mut self, id: TaskId, now: Now) {
         let due = now.boot + 1000;
         if self.live.get(&id).is_some_and(|l| l.due.is_none_or(|d| d > due)) {
             self.set_due(id, Some(due));
