@@ -688,3 +688,18 @@ fn a_fold_that_was_due_leaves_the_run_of_a_retry_alone() {
     lab.ask(Ask::Retry { id }).unwrap();
     assert_eq!(lab.runs.state(id, 2), Some(RunState::Running));
 }
+
+#[test]
+fn a_refused_clear_hides_nothing_and_a_refused_shutdown_shuts_nothing() {
+    let mut lab = Lab::new(1);
+    let id = lab.start("a");
+    lab.pass(1);
+    lab.finish(id, 0);
+    lab.store.fail_next(1);
+    lab.ask(Ask::Clear).unwrap_err();
+    assert_eq!(lab.engine.core.list(&ListQuery::default()).history, [id]);
+    lab.start("b");
+    lab.store.fail_next(1);
+    lab.ask(Ask::StopAll).unwrap_err();
+    lab.start("c");
+}

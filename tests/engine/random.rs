@@ -59,7 +59,8 @@ impl Story {
             if !again {
                 self.keys += 1;
             }
-            let key = format!("k{}", if again { 1 + self.dice.below(self.keys.max(1) as usize) as u64 } else { self.keys });
+            let key =
+                format!("k{}", if again { 1 + self.dice.below(self.keys.max(1) as usize) as u64 } else { self.keys });
             let mut request = StartRequest { command: "x".into(), key, ..StartRequest::default() };
             if self.dice.below(3) == 0 {
                 request.after.extend(self.any().map(|id| TaskRef(id.to_string())));

@@ -143,7 +143,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         }
         Ok::<_, std::io::Error>(runtime)
     };
-    let failed = |why: &str| Failure::new(3, format!("no threads for the daemon: {why}"), "raise the limit of processes");
+    let failed =
+        |why: &str| Failure::new(3, format!("no threads for the daemon: {why}"), "raise the limit of processes");
     // Where a worker cannot be had tokio panics, and may then wait for it for ever. That is no defect of
     // Octo's, and nothing has begun yet: say so and leave.
     let hook = std::panic::take_hook();

@@ -145,6 +145,10 @@ pub(super) struct Pending {
     groups: Vec<Vec<TaskId>>,
     preserve: Vec<Task>,
     marks: bool,
+    /// What the lists hid before the present batch, when it hides more.
+    pub(super) cleared_before: Option<i64>,
+    /// The present batch is the one that ends the taking of new work.
+    pub(super) closes: bool,
     /// Records of a start that was refused as a whole after some of them were saved.
     cleanup: BTreeSet<TaskId>,
 }
@@ -223,6 +227,8 @@ impl Core {
         let mut undo = std::mem::take(&mut self.pending.undo);
         let effects = std::mem::take(&mut self.pending.effects);
         let groups = std::mem::take(&mut self.pending.groups);
+        let cleared_before = self.pending.cleared_before.take();
+        let closes = std::mem::take(&mut self.pending.closes);
         let Some(why) = saved.why() else {
             if !undo.is_empty() {
                 self.degraded.clear();
@@ -230,6 +236,11 @@ impl Core {
             return effects.into_iter().map(|(_, effect)| effect).collect();
         };
         self.degraded = why.to_string();
+        // Whoever asked for these is refused: then they did not happen.
+        self.shutting_down &= !closes;
+        if let Some(before) = cleared_before.filter(|_| saved.first.is_some()) {
+            self.marks.cleared_ms = before;
+        }
         let mut bad: HashSet<TaskId> = saved.failed.iter().map(|(id, _)| *id).collect();
         for group in groups {
             if group.iter().any(|id| bad.contains(id)) {

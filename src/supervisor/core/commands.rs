@@ -228,7 +228,7 @@ impl Core {
     }
 
     fn stop_all(&mut self, actor: &Actor, now: Now) -> (Vec<TaskId>, Reply) {
-        self.shutting_down = true;
+        self.pending.closes |= !std::mem::replace(&mut self.shutting_down, true);
         let mut ids: Vec<TaskId> =
             self.live.iter().filter(|(_, l)| !l.task.status.is_ended()).map(|(id, _)| *id).collect();
         ids.sort_unstable();
@@ -331,6 +331,7 @@ impl Core {
 
     fn clear(&mut self, now: Now) -> Decision {
         let hidden: Vec<TaskId> = self.history_ids().collect();
+        self.pending.cleared_before.get_or_insert(self.marks.cleared_ms);
         self.marks.cleared_ms = now.wall;
         self.touch_marks();
         Ok((vec![], Reply::Ids(hidden)))
