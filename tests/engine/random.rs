@@ -93,15 +93,10 @@ impl Story {
     }
 
     fn remove(&mut self) {
-        if let Some((id, answer)) = self.ask_about(|id| Ask::Remove { id }) {
-            match answer {
-                Ok(_) => {
-                    self.kept.remove(&id);
-                    self.removed.insert(id);
-                }
-                // Refused without trying to save, or put back.
-                Err(_) => {}
-            }
+        // One that is refused was not tried, or was put back.
+        if let Some((id, Ok(_))) = self.ask_about(|id| Ask::Remove { id }) {
+            self.kept.remove(&id);
+            self.removed.insert(id);
         }
     }
 
