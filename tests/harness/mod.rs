@@ -8,11 +8,11 @@
 
 pub(crate) mod http;
 pub(crate) mod process;
+mod program;
 pub(crate) mod random;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub(crate) use http::{Answer, Conn};
+pub(crate) use program::{Out, run};
 
 /// Long enough for a machine that is busy with other things; nothing here waits for time to pass.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -33,45 +34,6 @@ pub(crate) fn long() -> bool {
 /// `short` in the usual form of the tests, `long` in the long one.
 pub(crate) fn scale(short: usize, long_form: usize) -> usize {
     if long() { long_form } else { short }
-}
-
-/// How a program ended and what it said.
-#[derive(Debug)]
-pub(crate) struct Out {
-    pub(crate) code: i32,
-    pub(crate) out: Vec<u8>,
-    pub(crate) err: String,
-}
-
-impl Out {
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.out).into_owned()
-    }
-
-    pub(crate) fn line(&self) -> String {
-        self.text().trim_end_matches('\n').to_owned()
-    }
-
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.out).unwrap_or_else(|e| panic!("not one JSON document ({e}): {self:?}"))
-    }
-
-    /// Checks the exit code.
-    #[track_caller]
-    pub(crate) fn exits(self, code: i32) -> Out {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.text(), self.err);
-        self
-    }
-
-    /// Checks that it was refused as people are told: exit code, `error:` and `hint:`, nothing on stdout.
-    #[track_caller]
-    pub(crate) fn refused(self, code: i32, says: &str) -> Out {
-        let out = self.exits(code);
-        assert!(out.err.starts_with("error: ") && out.err.contains(says), "{says:?} is not in: {}", out.err);
-        assert!(out.out.is_empty(), "{out:?}");
-        out
-    }
 }
 
 /// One workspace, its home and its processes.
@@ -214,10 +176,12 @@ impl World {
         id
     }
 
-    /// Starts the daemon and returns when it is ready.
+    /// Starts the daemon and returns when it is ready. A client that waits may have been quicker.
     #[track_caller]
     pub(crate) fn start(&self) -> u32 {
-        self.octo(&["daemon", "--detach"]).exits(0);
+        let out = self.octo(&["daemon", "--detach"]);
+        assert!(matches!(out.code, 0 | 5), "{out:?}");
+        self.wait_ready();
         self.daemon_pid().expect("a daemon that is ready")
     }
 
@@ -380,22 +344,6 @@ impl Drop for World {
             panic!("the daemon panicked: {defect}");
         }
     }
-}
-
-/// Runs a program to its end, with input.
-#[track_caller]
-pub(crate) fn run(mut command: Command, input: &[u8]) -> Out {
-    if !input.is_empty() {
-        command.stdin(Stdio::piped());
-    }
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input).unwrap();
-    }
-    let out = child.wait_with_output().unwrap();
-    use std::os::unix::process::ExitStatusExt as _;
-    let code = out.status.code().unwrap_or_else(|| -out.status.signal().unwrap_or(1));
-    Out { code, out: out.stdout, err: String::from_utf8_lossy(&out.stderr).into_owned() }
 }
 
 /// Whether it is an id as new tasks get: 8 hex characters, the first a letter.

@@ -247,7 +247,7 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         slots: config.max_concurrent,
         bridges: Vec::new(),
         mark: trust.mark.clone(),
-        trusted: trust.records(),
+        trusted: trust.records(workspace),
         log_quota: config.log_quota,
     };
     let mut core = Core::boot(limits, loaded, supervisor::now());
