@@ -32,7 +32,7 @@ mod schedule;
 
 pub use batch::{Batch, Effect, Saved};
 pub use commands::{Ask, NewTask, Reply};
-pub use query::{Page, Resolved};
+pub use query::{Page, Resolved, list_cursor};
 
 /// The moment of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -280,6 +281,7 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         team: config.team.clone(),
     };
     let (state, left) = api::State::new(handle.clone(), fixed);
+    leave_when_deleted(state.clone(), &workspace.octo).map_err(|e| fail("the workspace cannot be watched", e))?;
     leave_on_signals(state.clone()).map_err(|e| fail("signals cannot be handled", e))?;
     ready(args);
     tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "ready");
@@ -347,6 +349,29 @@ fn ready(args: &Args) {
     } else {
         eprintln!("octod {} is ready (pid {})", env!("CARGO_PKG_VERSION"), std::process::id());
     }
+}
+
+/// How often to look whether `.octo/` is still there: a deleted one can wait that long.
+const LOOK_FOR_WORKSPACE: Duration = Duration::from_secs(5);
+
+/// Once `.octo/` itself is deleted nobody can reach this daemon, or lock it out, any more: it leaves as soon as
+/// nothing runs. A folder that was merely moved is not deleted.
+fn leave_when_deleted(state: api::State, octo: &Path) -> std::io::Result<()> {
+    let held = std::fs::File::open(octo)?;
+    tokio::spawn(async move {
+        let mut look = tokio::time::interval(LOOK_FOR_WORKSPACE);
+        loop {
+            look.tick().await;
+            let deleted = held.metadata().is_ok_and(|m| m.nlink() == 0);
+            // Slots do not tell: an end that cannot be saved keeps its slot.
+            if deleted && !state.supervisor.query(|core| core.running_runs().next().is_some()).await.unwrap_or(false) {
+                tracing::warn!("the workspace was deleted");
+                state.leave();
+                return;
+            }
+        }
+    });
+    Ok(())
 }
 
 fn leave_on_signals(state: api::State) -> std::io::Result<()> {
