@@ -92,7 +92,7 @@ async fn talk(world: &World, history: Option<PathBuf>) -> Result<(), Refused> {
         };
         match typed {
             Typed::Line(line) => {
-                if session.turn(&line).await == Turn::Leave {
+                if session.input(&line).await == Turn::Leave {
                     break;
                 }
             }
@@ -117,6 +117,16 @@ enum Turn {
 }
 
 impl Session<'_> {
+    /// Deals with what was typed or pasted.
+    async fn input(&mut self, input: &str) -> Turn {
+        for line in act::commands(input) {
+            if self.turn(line).await == Turn::Leave {
+                return Turn::Leave;
+            }
+        }
+        Turn::Stay
+    }
+
     /// Deals with one line; Ctrl-C gives up waiting for it.
     async fn turn(&mut self, line: &str) -> Turn {
         let ask = act::understand(line);

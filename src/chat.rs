@@ -157,6 +157,9 @@ pub fn parse(line: &str) -> Result<Ask, Misunderstood> {
     if NEED_AGENTS.contains(&name) {
         return Err(no_agents(name));
     }
+    if name == "/panel" {
+        return Err(wrong("the panel is not in this version of Octo", "/tasks lists tasks, /status shows the daemon"));
+    }
     let names: Vec<&str> = COMMANDS.iter().map(|c| c.name).collect();
     let hint = match nearest(name, &names) {
         Some(near) => format!("did you mean {near}?"),

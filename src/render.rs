@@ -98,6 +98,8 @@ pub fn why(task: &Task) -> String {
     match task.status {
         Status::Paused => sanitize::line(&task.paused_reason),
         Status::Failed => match (task.signal, task.exit_code) {
+            // The signal was Octo's own: what matters is why it was sent.
+            _ if limit(task).is_some() => limit(task).unwrap_or_default().replace('_', " "),
             (Some(signal), _) => format!("signal {signal}"),
             (None, Some(code)) if code != 0 => format!("exit {code}"),
             _ => sanitize::line(task.error.split([':', '\n']).next().unwrap_or("")),
@@ -112,6 +114,12 @@ pub fn why(task: &Task) -> String {
         | Status::BudgetExceeded
         | Status::Interrupted => String::new(),
     }
+}
+
+/// The limit that Octo stopped the task for, as its error begins.
+fn limit(task: &Task) -> Option<&str> {
+    let (limit, _) = task.error.split_once(": ")?;
+    ["timeout", "log_quota", "low_disk"].contains(&limit).then_some(limit)
 }
 
 /// How long the present run has taken so far, or took; `None` when it never began.
@@ -179,6 +187,21 @@ mod tests {
         assert_eq!(fit("日本語", 5), "日本…");
         assert_eq!(fit("日本語", 4), "日…");
         assert_eq!(fit("abc", 0), "");
+    }
+
+    #[test]
+    fn a_task_that_octo_stopped_says_for_which_limit_not_by_which_signal() {
+        let mut task = fixtures::task(7, Status::Failed);
+        (task.exit_code, task.signal) = (None, Some(15));
+        for (error, reason) in [
+            ("timeout: stopped after 1 s", "timeout"),
+            ("log_quota: stopped, because its output passed 4096 MiB", "log quota"),
+            ("low_disk: stopped, because the disk is nearly full", "low disk"),
+            ("ended by signal 15 (SIGTERM)", "signal 15"),
+        ] {
+            task.error = error.to_owned();
+            assert_eq!(why(&task), reason);
+        }
     }
 
     #[test]

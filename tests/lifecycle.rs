@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on should panic
 
+#[path = "lifecycle/deleted.rs"]
+mod deleted;
 #[path = "lifecycle/ends.rs"]
 mod ends;
 #[path = "lifecycle/files.rs"]

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use octo::chat::{self, Ask};
+use octo::chat::{self, Ask, COMMANDS};
 use octo::cli::{self, Failure, LogsArgs, World};
 use octo::client::Client;
 use octo::command::{ListQuery, Refused, RefusedCode, TaskRef};
@@ -32,8 +32,34 @@ pub(crate) fn understand(line: &str) -> Result<Ask, Failure> {
     chat::parse(line).map_err(|m| Refused::new(RefusedCode::BadRequest, m.message).hint(m.hint).into())
 }
 
+/// The commands of an input: one, or, where each of several lines is a command of its own (pasted ones), each.
+pub(crate) fn commands(input: &str) -> Vec<&str> {
+    let lines: Vec<&str> = input.lines().filter(|l| !l.trim().is_empty()).collect();
+    let named = |line: &&str| line.split_whitespace().next().is_some_and(|w| COMMANDS.iter().any(|c| c.name == w));
+    if lines.len() > 1 && lines.iter().all(named) { lines } else { vec![input] }
+}
+
 /// Does what is asked; [`Ask::Quit`] is the caller's.
 pub(crate) async fn carry_out(world: &World, client: &Client, ask: Ask, style: Style) -> Result<(), Failure> {
+    match act(world, client, ask, style).await {
+        Err(Failure::Refused(refused)) => {
+            let hint = chat_words(&refused.hint);
+            Err(Refused { hint, ..refused }.into())
+        }
+        other => other,
+    }
+}
+
+/// A hint in the words of the chat: `octo task 1 retry` is `/task 1 retry` here, where the chat has it.
+fn chat_words(hint: &str) -> String {
+    let said = |(i, part): (usize, &str)| {
+        let here = part.strip_prefix("octo ").filter(|_| i % 2 == 1).map(|words| format!("/{words}"));
+        here.filter(|words| chat::parse(words).is_ok()).unwrap_or_else(|| part.to_owned())
+    };
+    hint.split('`').enumerate().map(said).collect::<Vec<_>>().join("`")
+}
+
+async fn act(world: &World, client: &Client, ask: Ask, style: Style) -> Result<(), Failure> {
     match ask {
         Ask::Nothing | Ask::Quit => Ok(()),
         Ask::Start(command) => start(world, client, command, style).await,
@@ -161,6 +187,29 @@ async fn recap(world: &World, client: &Client) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pasted_lines_are_commands_of_their_own_only_when_each_is_one() {
+        assert_eq!(commands("/bg echo 1\n\n/bg echo 2\n"), ["/bg echo 1", "/bg echo 2"]);
+        for one in ["/bg echo 1", "/bg cat <<E\nx\nE", "/bg ls \\\n/usr/bin", "", "two\nlines"] {
+            assert_eq!(commands(one), [one]);
+        }
+    }
+
+    #[test]
+    fn hints_speak_of_the_chats_commands_where_it_has_them() {
+        for (hint, here) in [
+            ("`octo tasks` lists them", "`/tasks` lists them"),
+            (
+                "`octo task c4b1e09a` shows it, `octo task 1 retry` runs it",
+                "`/task c4b1e09a` shows it, `/task 1 retry` runs it",
+            ),
+            ("`octo task 1 wait` waits", "`octo task 1 wait` waits"),
+            ("`octo doctor` says more, or octo tasks", "`octo doctor` says more, or octo tasks"),
+        ] {
+            assert_eq!(chat_words(hint), here);
+        }
+    }
 
     #[tokio::test]
     async fn prose_is_told_from_commands_by_the_shell() {

@@ -16,7 +16,7 @@ use super::read::blocking;
 use super::{Error, Peer, Rights, State, bad_input, json_or_default, wait_of};
 use crate::command::{Env, EnvValue, ListQuery, Listing, Refused, RefusedCode, StartRequest, Started, StopRequest};
 use crate::store;
-use crate::supervisor::core::{Ask, NewTask, Reply, Resolved};
+use crate::supervisor::core::{Ask, NewTask, Reply, Resolved, list_cursor};
 use crate::supervisor::{Event, leaving};
 use crate::task::{Kind, Task, TaskId};
 
@@ -36,6 +36,11 @@ pub(super) async fn list(
 ) -> Result<Json<Listing>, Error> {
     state.check(&peer, Rights::Own).await?;
     let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
+    if let Some(cursor) = query.cursor.as_deref().filter(|c| !c.is_empty() && list_cursor(c).is_none()) {
+        return Err(Refused::new(RefusedCode::BadRequest, format!("`{cursor}` is no cursor"))
+            .hint("use the `next` of the answer before, or none for the first page")
+            .into());
+    }
     let page = state.supervisor.query(move |core| core.list(&query)).await?;
     let history = state.read_history(page.history).await?;
     Ok(Json(Listing { active: page.active, history, next: page.next, total: page.total }))

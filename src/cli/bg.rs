@@ -191,23 +191,27 @@ fn read_batch(file: &Path) -> Result<Vec<u8>, Refused> {
     } else {
         std::fs::read(file).map(|read| bytes = read)
     };
-    read.map_err(|e| usage(format!("{} cannot be read: {e}", file.display())))?;
+    read.map_err(|e| usage(format!("{} cannot be read: {e}", shown(file))))?;
     Ok(bytes)
+}
+
+/// How messages name a batch file.
+fn shown(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
 }
 
 /// The commands of a batch: its lines but blank ones and those that begin with `#`.
 fn batch(bytes: &[u8], file: &Path) -> Result<Vec<String>, Refused> {
     let mut commands = Vec::new();
     for (i, line) in bytes.split(|b| *b == b'\n').enumerate() {
-        let line = std::str::from_utf8(line)
-            .map_err(|_| usage(format!("{}, line {}: no UTF-8", file.display(), i + 1)))?
-            .trim();
+        let line =
+            std::str::from_utf8(line).map_err(|_| usage(format!("{}, line {}: no UTF-8", shown(file), i + 1)))?.trim();
         if !line.is_empty() && !line.starts_with('#') {
             commands.push(line.to_owned());
         }
     }
     if commands.is_empty() {
-        return Err(usage(format!("{} holds no commands", file.display())));
+        return Err(usage(format!("{} holds no commands", shown(file))));
     }
     Ok(commands)
 }
@@ -238,6 +242,7 @@ mod tests {
         let file = Path::new("f");
         assert_eq!(batch(b"true\r\n\n  # no\n sleep 1 # yes\n", file).unwrap(), ["true", "sleep 1 # yes"]);
         assert!(batch(b"\n#\n", file).unwrap_err().message.contains("holds no commands"));
+        assert_eq!(batch(b"", Path::new("-")).unwrap_err().message, "standard input holds no commands");
         assert!(batch(b"true\n\xff\n", file).unwrap_err().message.contains("line 2"));
     }
 }

@@ -4,7 +4,7 @@ use super::{Failure, World};
 use crate::command::Refused;
 use crate::config::{self, Config};
 use crate::doctor::{self, Context, Finding, Level};
-use crate::render::{Paint, View, sanitize};
+use crate::render::{Paint, View, count, sanitize};
 use crate::trust::Trust;
 
 pub(super) fn run(world: &World, json: bool) -> Result<(), Failure> {
@@ -40,11 +40,11 @@ fn text(findings: &[Finding], view: &View) -> String {
             out.push_str(&format!("       {}\n", sanitize::line(&finding.hint)));
         }
     }
-    let count = |level: Level| findings.iter().filter(|f| f.level == level).count();
-    let (warns, errors) = (count(Level::Warn), count(Level::Error));
+    let at = |level: Level| findings.iter().filter(|f| f.level == level).count();
+    let (warns, errors) = (at(Level::Warn), at(Level::Error));
     out.push_str(&match (warns, errors) {
         (0, 0) => "all is well\n".to_owned(),
-        _ => format!("{errors} errors, {warns} warnings\n"),
+        _ => format!("{}, {}\n", count(errors, "error"), count(warns, "warning")),
     });
     out
 }

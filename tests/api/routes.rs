@@ -47,6 +47,20 @@ fn the_document_names_every_route_of_the_contract() {
 }
 
 #[test]
+fn a_cursor_that_is_none_is_refused_not_taken_for_the_first_page() {
+    let world = World::new();
+    world.start();
+    for cursor in ["x", "1", "1.x", "latest"] {
+        let answer = world.get(&format!("/background-agents?cursor={cursor}"));
+        assert_eq!(answer.status, 400, "{cursor}");
+        assert_eq!(answer.json()["error"]["message"], format!("`{cursor}` is no cursor"));
+    }
+    for good in ["cursor=", "cursor=1795254339840.6"] {
+        assert_eq!(world.get(&format!("/background-agents?{good}")).status, 200, "{good}");
+    }
+}
+
+#[test]
 fn every_route_answers_only_documented_statuses_with_typed_errors() {
     let world = World::new();
     let ended = world.bg("echo x");

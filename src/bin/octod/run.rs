@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -66,6 +66,7 @@ pub(crate) fn detach(args: &Args) -> Result<(), Failure> {
     let workspace = found(args)?;
     let failed = |e: std::io::Error| Failure::new(3, format!("the daemon could not be started: {e}"), "`octo doctor`");
     let program = std::env::current_exe().map_err(failed)?;
+    keep_to_ourselves();
     let mut child = Command::new(program)
         .arg("--workspace")
         .arg(&workspace.root)
@@ -74,7 +75,6 @@ pub(crate) fn detach(args: &Args) -> Result<(), Failure> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
         .spawn()
         .map_err(failed)?;
     let mut said = String::new();
@@ -97,6 +97,15 @@ pub(crate) fn detach(args: &Args) -> Result<(), Failure> {
         hint = format!("its log is {}", workspace.octo.join("octod.log").display());
     }
     Err(Failure::new(code, message, hint))
+}
+
+/// No descriptor of the caller's goes to the daemon: a pipe or a lock of a script would stay open as long as it lives.
+#[allow(unsafe_code)]
+fn keep_to_ourselves() {
+    use nix::libc::{CLOSE_RANGE_CLOEXEC, c_int, c_uint, close_range};
+    // SAFETY: this closes nothing and touches no memory; it only marks descriptors as not to be inherited.
+    // A kernel without it (before 5.11) refuses, and all is as it was.
+    let _ = unsafe { close_range(3, c_uint::MAX, CLOSE_RANGE_CLOEXEC as c_int) };
 }
 
 /// Runs the daemon until it is told to leave.
@@ -181,7 +190,7 @@ fn prepare_process(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
         tracing_subscriber::EnvFilter::try_new(&filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
     if args.tell {
-        // Fails only when it leads a group already: then nothing of the starter's holds it either.
+        // Fails only for the leader of a group, which `--detach` does not make of it.
         let _ = nix::unistd::setsid();
         let log = open_log(&workspace.octo.join("octod.log"))
             .map_err(|e| Failure::new(3, format!("the daemon's log cannot be opened: {e}"), "`octo doctor`"))?;
@@ -272,6 +281,7 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         team: config.team.clone(),
     };
     let (state, left) = api::State::new(handle.clone(), fixed);
+    leave_when_deleted(state.clone(), &workspace.octo).map_err(|e| fail("the workspace cannot be watched", e))?;
     leave_on_signals(state.clone()).map_err(|e| fail("signals cannot be handled", e))?;
     ready(args);
     tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "ready");
@@ -339,6 +349,29 @@ fn ready(args: &Args) {
     } else {
         eprintln!("octod {} is ready (pid {})", env!("CARGO_PKG_VERSION"), std::process::id());
     }
+}
+
+/// How often to look whether `.octo/` is still there: a deleted one can wait that long.
+const LOOK_FOR_WORKSPACE: Duration = Duration::from_secs(5);
+
+/// Once `.octo/` itself is deleted nobody can reach this daemon, or lock it out, any more: it leaves as soon as
+/// nothing runs. A folder that was merely moved is not deleted.
+fn leave_when_deleted(state: api::State, octo: &Path) -> std::io::Result<()> {
+    let held = std::fs::File::open(octo)?;
+    tokio::spawn(async move {
+        let mut look = tokio::time::interval(LOOK_FOR_WORKSPACE);
+        loop {
+            look.tick().await;
+            let deleted = held.metadata().is_ok_and(|m| m.nlink() == 0);
+            // Slots do not tell: an end that cannot be saved keeps its slot.
+            if deleted && !state.supervisor.query(|core| core.running_runs().next().is_some()).await.unwrap_or(false) {
+                tracing::warn!("the workspace was deleted");
+                state.leave();
+                return;
+            }
+        }
+    });
+    Ok(())
 }
 
 fn leave_on_signals(state: api::State) -> std::io::Result<()> {

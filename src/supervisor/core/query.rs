@@ -70,6 +70,12 @@ impl Core {
         self.live.contains_key(&id) || self.settled.contains_key(&id)
     }
 
+    /// Whether a new task cannot have this id: another one has it, or files of one are still being removed.
+    #[must_use]
+    pub fn is_taken(&self, id: TaskId) -> bool {
+        self.known(id) || self.removing.contains_key(&id) || self.taking_back.contains_key(&id) || self.is_leaving(id)
+    }
+
     /// The task of a reference.
     ///
     /// # Errors
@@ -103,7 +109,7 @@ impl Core {
             Some(0) => usize::MAX,
             Some(n) => n,
         };
-        let below = query.cursor.as_deref().and_then(parse_cursor).unwrap_or((i64::MAX, u64::MAX));
+        let below = query.cursor.as_deref().and_then(list_cursor).unwrap_or((i64::MAX, u64::MAX));
         let filtered = query.status.is_some() || query.kind.is_some();
         let cleared = if query.hidden { i64::MIN } else { self.marks.cleared_ms };
         let shown = || self.ended_order.range((cleared, u64::MAX)..);
@@ -261,7 +267,9 @@ fn rank(status: Status) -> u8 {
     }
 }
 
-fn parse_cursor(text: &str) -> Option<(i64, u64)> {
+/// Reads the cursor of a list: the end and the number of the last task of the page before.
+#[must_use]
+pub fn list_cursor(text: &str) -> Option<(i64, u64)> {
     let (end, number) = text.rsplit_once('.')?;
     Some((end.parse().ok()?, number.parse().ok()?))
 }
