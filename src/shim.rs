@@ -167,7 +167,10 @@ impl Shim<'_> {
             let status = child.discard();
             return Exit { reason: Some(ExitReason::Stop), ..ended(status, log) };
         }
-        child.release();
+        if let Err(e) = child.release() {
+            child.discard();
+            return Exit { error: Some(format!("launch: the command cannot be released: {e}")), ..ended(None, log) };
+        }
         self.pokes.poke(b'c');
         let reason = self.watch(log, &child);
         let status = child.reap();

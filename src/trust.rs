@@ -161,10 +161,15 @@ impl Trust {
 }
 
 impl Trust {
-    /// The tasks whose records were trusted.
+    /// The tasks whose records were trusted and are still exactly what was trusted.
     #[must_use]
-    pub fn records(&self) -> HashSet<TaskId> {
-        self.trusted.records.keys().filter_map(|id| id.parse().ok()).collect()
+    pub fn records(&self, ws: &Workspace) -> HashSet<TaskId> {
+        let unchanged = |(id, sha): (&String, &String)| {
+            let id: TaskId = id.parse().ok()?;
+            let bytes = read_bounded(&ws.octo.join("tasks").join(format!("{id}.json")), RECORD_MAX).ok()?;
+            (digest(&bytes) == *sha).then_some(id)
+        };
+        self.trusted.records.iter().filter_map(unchanged).collect()
     }
 }
 

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on should panic
 
+#[path = "api/extremes.rs"]
+mod extremes;
 #[path = "api/follow.rs"]
 mod follow;
 #[path = "api/fuzz.rs"]

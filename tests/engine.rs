@@ -12,6 +12,9 @@ use octo::supervisor::engine::{Engine, Out};
 use octo::task::{Status, Task, TaskId};
 use octo::testkit::{FakeRuns, MemStore, RunState};
 
+#[path = "engine/random.rs"]
+mod random;
+
 /// A supervisor without threads, sockets or a clock.
 struct Lab {
     engine: Engine<MemStore, FakeRuns>,
@@ -643,4 +646,60 @@ fn the_daemon_may_die_after_every_single_write() {
             }
         }
     }
+}
+
+#[test]
+fn an_id_that_another_task_has_is_drawn_again() {
+    let mut lab = Lab::new(1);
+    let first = lab.start("a");
+    let task = |key: &str| {
+        let request = StartRequest { command: "x".into(), key: key.into(), ..StartRequest::default() };
+        NewTask { request, id: first, uuid: String::new(), env_digest: String::new() }
+    };
+    let answer = lab.ask(Ask::Start { tasks: vec![task("b"), task("c")], envs: vec![] });
+    let Ok(Reply::Started(started)) = answer else { panic!("{answer:?}") };
+    assert!(started.iter().all(|(_, fresh)| *fresh));
+    assert_eq!(lab.store.tasks().len(), 3);
+    assert_eq!(lab.store.task(first).unwrap().key, "a");
+}
+
+#[test]
+fn a_stop_is_sent_soon_after_a_look_that_failed() {
+    let mut lab = Lab::new(1);
+    let id = lab.start("a");
+    lab.pass(2);
+    lab.runs.fail_looks(1);
+    lab.ask(Ask::Stop { id, reason: String::new() }).unwrap();
+    assert!(lab.runs.stops().is_empty());
+    lab.pass(2);
+    assert_eq!(lab.runs.stops(), [(id, 1)]);
+}
+
+#[test]
+fn a_fold_that_was_due_leaves_the_run_of_a_retry_alone() {
+    let mut lab = Lab::new(1);
+    let id = lab.start("a");
+    lab.pass(1);
+    lab.runs.hold(true);
+    lab.finish(id, 0);
+    lab.runs.hold(false);
+    // The shim lets go and its owner retries: both are heard of in one turn.
+    lab.engine.core.step(Input::Poke { id }, lab.now);
+    lab.ask(Ask::Retry { id }).unwrap();
+    assert_eq!(lab.runs.state(id, 2), Some(RunState::Running));
+}
+
+#[test]
+fn a_refused_clear_hides_nothing_and_a_refused_shutdown_shuts_nothing() {
+    let mut lab = Lab::new(1);
+    let id = lab.start("a");
+    lab.pass(1);
+    lab.finish(id, 0);
+    lab.store.fail_next(1);
+    lab.ask(Ask::Clear).unwrap_err();
+    assert_eq!(lab.engine.core.list(&ListQuery::default()).history, [id]);
+    lab.start("b");
+    lab.store.fail_next(1);
+    lab.ask(Ask::StopAll).unwrap_err();
+    lab.start("c");
 }

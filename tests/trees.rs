@@ -88,7 +88,7 @@ fn run_shapes(way: Way) {
             assert_eq!(task["status"], expected, "{name}, {way:?}, round {round}: {task:#}");
             // The record says so when nothing is left, not before.
             let left: Vec<String> =
-                world.left(id).into_iter().map(process::cmdline).filter(|c| !c.is_empty()).collect();
+                world.processes(id).into_iter().map(process::cmdline).filter(|c| !c.is_empty()).collect();
             let left: Vec<&String> = left.iter().filter(|c| !c.contains("octo-shim")).collect();
             assert!(left.is_empty(), "{name}, {way:?}, round {round}: left: {left:?}");
             let since = if way == Way::Cancel { asked } else { *began };
@@ -96,7 +96,7 @@ fn run_shapes(way: Way) {
             // Twice the ladder is the machine's share: thirty trees die at once, on two processors.
             assert!(since.elapsed() < limit * 2, "{name}, {way:?}: {:?}", since.elapsed());
         }
-        wait_within(ladder(way), "the shims to go", || tasks.iter().all(|(.., id)| world.left(id).is_empty()));
+        wait_within(ladder(way), "the shims to go", || tasks.iter().all(|(.., id)| world.processes(id).is_empty()));
     }
     bystanders.check();
     eprintln!("{way:?}: {} shapes x {} ended, nothing left", SHAPES.len(), scale(3, 20));
@@ -176,7 +176,9 @@ fn a_shim_that_was_killed_takes_its_tree_along_and_nobody_else() {
         let shim = u32::try_from(claim["shim"]["pid"].as_u64().unwrap()).unwrap();
         process::kill(shim, Signal::KILL);
         assert_eq!(world.ended(&id)["status"], "interrupted", "{name}");
-        wait_within(Duration::from_secs(10), &format!("nothing to be left of {name}"), || world.left(&id).is_empty());
+        wait_within(Duration::from_secs(10), &format!("nothing to be left of {name}"), || {
+            world.processes(&id).is_empty()
+        });
     }
     bystanders.check();
 }
@@ -201,7 +203,7 @@ fn a_reused_process_number_is_not_signalled() {
     file.write_all(claim.to_string().as_bytes()).unwrap();
     world.start();
     assert_eq!(world.ended(&id)["status"], "interrupted");
-    wait_for("nothing to be left", || world.left(&id).is_empty());
+    wait_for("nothing to be left", || world.processes(&id).is_empty());
     assert!(stranger.try_wait().unwrap().is_none(), "a stranger was killed");
     stranger.kill().unwrap();
     stranger.wait().unwrap();

@@ -110,3 +110,26 @@ fn a_second_daemon_names_the_first_and_leaves_it_alone() {
     assert!(processes::alive(first));
     assert_eq!(world.get("/status")["pid"], first);
 }
+
+/// A script's pipe or lock that stayed open in the daemon would hang the script; its session would take it along.
+#[test]
+fn a_daemon_keeps_nothing_of_whoever_started_it() {
+    let mut world = World::new();
+    let mut command = world.command("sh");
+    command.args(["-c", "exec 9>&1; exec \"$0\" bg true >/dev/null", OCTO]).current_dir(world.root());
+    let mut script = command.stdout(Stdio::piped()).spawn().unwrap();
+    let code = script.wait().unwrap().code();
+    wait_until("the daemon is there", || world.daemons().len() == 1);
+    let daemon = world.daemons()[0];
+    let pipes: Vec<_> = std::fs::read_dir(format!("/proc/{daemon}/fd"))
+        .unwrap()
+        .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
+        .filter(|to| to.to_string_lossy().starts_with("pipe:"))
+        .collect();
+    let stat = std::fs::read_to_string(format!("/proc/{daemon}/stat")).unwrap();
+    let session = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(3)?.parse::<i32>().ok());
+    world.kill_all();
+    assert_eq!(code, Some(0));
+    assert_eq!(pipes, Vec::<std::path::PathBuf>::new(), "pipes of the script");
+    assert_eq!(session, Some(daemon), "a session of its own");
+}

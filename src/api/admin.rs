@@ -94,7 +94,7 @@ pub(super) async fn accept(
         let workspace = super::peer::workspace_at(&fixed.workspace, &fixed.octo);
         let now = Stamp::from_millis(crate::supervisor::now().wall);
         let accepted = trust::trust_all(&workspace, &fixed.installation, fixed.team.as_deref(), &now)?;
-        Ok::<_, Refused>((accepted, Trust::load(&workspace, &fixed.installation).records()))
+        Ok::<_, Refused>((accepted, Trust::load(&workspace, &fixed.installation).records(&workspace)))
     });
     let (accepted, records) = files.await??;
     state.supervisor.ask(peer.actor(surface(&headers)), Ask::Trust { records }).await?;

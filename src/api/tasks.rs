@@ -14,7 +14,7 @@ use super::extract::{Named, Sent};
 use super::peer::surface;
 use super::read::blocking;
 use super::{Error, Peer, Rights, State, bad_input, json_or_default, wait_of};
-use crate::command::{Env, ListQuery, Listing, Refused, RefusedCode, StartRequest, Started, StopRequest};
+use crate::command::{Env, EnvValue, ListQuery, Listing, Refused, RefusedCode, StartRequest, Started, StopRequest};
 use crate::store;
 use crate::supervisor::core::{Ask, NewTask, Reply, Resolved, list_cursor};
 use crate::supervisor::{Event, leaving};
@@ -22,6 +22,9 @@ use crate::task::{Kind, Task, TaskId};
 
 /// A start takes this many tasks at once: one sync of the folder still covers them in about a second.
 const BATCH_MAX: usize = 10_000;
+
+/// A variable longer than this, its name and the NUL included, is the kernel's limit for one string.
+const VARIABLE_MAX: usize = 128 * 1024;
 
 /// A shell command line longer than this cannot be handed to `sh -c`: the kernel's limit for one argument.
 const COMMAND_MAX: usize = 128 * 1024 - 1;
@@ -170,8 +173,43 @@ fn check_request(request: &StartRequest) -> Result<(), Refused> {
     if let Some(name) = request.env_overrides.keys().find(|n| is_secret(n)) {
         return bad(&format!("{name} is a secret of Octo's own, which no task gets"), "use a variable of another name");
     }
-    if request.env_overrides.values().any(|v| v.contains('\0')) {
-        return bad("a variable cannot hold a NUL byte", "remove it");
+    check_variables(request)?;
+    check_sizes(request)
+}
+
+/// What the system would refuse at the launch is refused here, where somebody listens.
+fn check_variables(request: &StartRequest) -> Result<(), Refused> {
+    let set = request.env_overrides.iter().map(|(name, value)| (name, value.as_bytes()));
+    let own = request.env.iter().flatten().map(|(name, value)| match value {
+        EnvValue::Text(text) => (name, text.as_bytes()),
+        EnvValue::Bytes(bytes) => (name, &bytes[..]),
+    });
+    for (name, value) in set.chain(own) {
+        if value.contains(&0) || name.contains('\0') {
+            return Err(Refused::new(RefusedCode::BadRequest, "a variable cannot hold a NUL byte").hint("remove it"));
+        }
+        if name.len() + value.len() + 2 > VARIABLE_MAX {
+            let message = format!("the variable {name:.64} is longer than 128 KiB, which no program can be given");
+            return Err(Refused::new(RefusedCode::TooLarge, message).hint("put it into a file and name that"));
+        }
+    }
+    Ok(())
+}
+
+/// What goes into the record must fit there with room to spare for what the task will say.
+fn check_sizes(request: &StartRequest) -> Result<(), Refused> {
+    let variables = request.env_overrides.iter().map(|(k, v)| k.len() + v.len()).sum();
+    let after = request.after.iter().map(|t| t.0.len()).sum();
+    for (what, size, max) in [
+        ("name", request.name.len(), 64 << 10),
+        ("key", request.key.len(), 4 << 10),
+        ("list of tasks to wait for", after, 64 << 10),
+        ("set of variables", variables, 1 << 20),
+    ] {
+        if size > max {
+            let message = format!("the {what} has {size} bytes, more than {max}");
+            return Err(Refused::new(RefusedCode::TooLarge, message).hint("use a shorter one"));
+        }
     }
     Ok(())
 }

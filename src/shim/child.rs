@@ -14,6 +14,9 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_pro
 
 use super::sys;
 
+/// How often an interrupted release is tried again.
+const INTERRUPTS: usize = 32;
+
 /// What the command gets from its shim.
 pub(super) struct Plan<'a> {
     pub(super) argv: &'a [CString],
@@ -57,11 +60,20 @@ impl Child {
     }
 
     /// Lets it run the command.
-    pub(super) fn release(&mut self) {
-        if let Some(pipe) = self.release.take() {
-            // A waiting child that somebody killed cannot read this; its end is seen like any other.
-            let _ = rustix::io::write(&pipe, b"g");
+    ///
+    /// # Errors
+    /// When the byte cannot be written: then the child ends without having run the command.
+    pub(super) fn release(&mut self) -> io::Result<()> {
+        let Some(pipe) = self.release.take() else { return Ok(()) };
+        for _ in 0..INTERRUPTS {
+            match rustix::io::write(&pipe, b"g") {
+                Err(Errno::INTR) => {}
+                // A waiting child that somebody killed cannot read this; its end is seen like any other.
+                Ok(_) | Err(Errno::PIPE) => return Ok(()),
+                Err(e) => return Err(e.into()),
+            }
         }
+        Err(Errno::INTR.into())
     }
 
     /// Ends a child that was not released, and reaps it.

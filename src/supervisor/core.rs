@@ -25,6 +25,7 @@ use crate::task::{Status, Task, TaskId};
 mod batch;
 mod boot;
 mod commands;
+mod index;
 mod judge;
 mod query;
 mod schedule;
@@ -67,6 +68,11 @@ pub enum Input {
         run: u32,
         /// What was found.
         look: Box<Look>,
+    },
+    /// A run could not be looked at just now.
+    LookFailed {
+        /// The task.
+        id: TaskId,
     },
     /// Something may have happened to a run: look at it.
     Poke {
@@ -212,6 +218,8 @@ pub struct Core {
     shutting_down: bool,
     /// Removed tasks whose files could not be deleted yet, and when to try again.
     removing: BTreeMap<TaskId, u64>,
+    /// Records of refused starts that could not be removed, and when to try again.
+    taking_back: BTreeMap<TaskId, u64>,
     /// Why the store could not save, while it cannot.
     degraded: String,
     pending: batch::Pending,
@@ -242,6 +250,7 @@ impl Core {
             disk_low: false,
             shutting_down: false,
             removing: BTreeMap::new(),
+            taking_back: BTreeMap::new(),
             degraded: String::new(),
             pending: batch::Pending::default(),
             envs: BTreeMap::new(),
@@ -255,6 +264,7 @@ impl Core {
         match input {
             Input::Ask { request, actor, ask, record } => self.ask(request, &actor, *ask, record, now),
             Input::Looked { id, run, look } => self.looked(id, run, *look, now),
+            Input::LookFailed { id } => self.retry_soon(id, now),
             Input::Poke { id } => self.poke(id),
             Input::LaunchFailed { id, run, why, passing } => self.launch_failed(id, run, why, passing, now),
             Input::LeftEnded { id, run, report } => self.left_ended(id, run, report, now),
@@ -280,8 +290,8 @@ impl Core {
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
         let timer = self.timers.first().map(|(due, _)| *due);
-        let removal = self.removing.values().min().copied();
-        [timer, removal].into_iter().flatten().min()
+        let removals = self.removing.values().chain(self.taking_back.values()).copied();
+        timer.into_iter().chain(removals).min()
     }
 
     fn set_due(&mut self, id: TaskId, due: Option<u64>) {

@@ -5,10 +5,10 @@
 //! A turn drains what has arrived, lets the core decide, saves everything that is due in one go (the
 //! group commit) and only then carries out what depended on it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Event;
-use super::core::{Ask, Batch, Core, Effect, Input, Now, Reply, RequestId, Saved};
+use super::core::{Ask, Batch, Core, Effect, Input, NewTask, Now, Reply, RequestId, Saved};
 use crate::command::{Actor, Refused, RefusedCode};
 use crate::exec::Executor;
 use crate::store::{Persist, ReadError, SaveError, Write};
@@ -49,13 +49,27 @@ impl<S: Persist, E: Executor> Engine<S, E> {
     }
 
     /// Puts a request to the core, with the settled record that it is about.
-    pub fn ask(&mut self, request: RequestId, actor: Actor, ask: Ask, now: Now) -> Option<Out> {
+    pub fn ask(&mut self, request: RequestId, actor: Actor, mut ask: Ask, now: Now) -> Option<Out> {
+        if let Ask::Start { tasks, .. } = &mut ask {
+            self.redraw_taken_ids(tasks);
+        }
         let record = match self.record_for(&ask) {
             Ok(record) => record,
             Err(refused) => return Some(Out::Reply { request, result: Err(refused) }),
         };
         self.core.step(Input::Ask { request, actor, ask: Box::new(ask), record }, now);
         None
+    }
+
+    /// Ids are short: among 100,000 tasks a fresh one is not seldom that of another.
+    fn redraw_taken_ids(&self, tasks: &mut [NewTask]) {
+        let mut drawn = HashSet::with_capacity(tasks.len());
+        for task in tasks {
+            while self.core.is_taken(task.id) || !drawn.insert(task.id) {
+                let (uuid, id) = TaskId::random();
+                (task.uuid, task.id) = (uuid.to_string(), id);
+            }
+        }
     }
 
     fn record_for(&self, ask: &Ask) -> Result<Option<Box<Task>>, Refused> {
@@ -84,7 +98,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
     pub fn turn_telling(&mut self, now: Now, mut tell: impl FnMut(Out)) {
         for _ in 0..ROUNDS {
             self.core.tick(now);
-            self.core.schedule(now);
+            self.perform_free(now, &mut tell);
             let batch = self.core.take_batch();
             let saved = self.save(batch);
             let effects = self.core.committed(&saved, now);
@@ -92,6 +106,19 @@ impl<S: Persist, E: Executor> Engine<S, E> {
                 break;
             }
             self.perform_all(effects, now, &mut tell);
+        }
+    }
+
+    /// Looks at runs and launches what is durable already, before the saves that follow from it: the next
+    /// run starts while the end of the last one is on its way to the disk.
+    fn perform_free(&mut self, now: Now, tell: &mut impl FnMut(Out)) {
+        for _ in 0..ROUNDS {
+            self.core.schedule(now);
+            let free = self.core.take_free();
+            if free.is_empty() {
+                return;
+            }
+            self.perform_all(free, now, tell);
         }
     }
 
@@ -186,7 +213,10 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         let Some(task) = self.core.task(id) else { return };
         match self.exec.look(task) {
             Ok(look) => self.core.step(Input::Looked { id, run, look: Box::new(look) }, now),
-            Err(error) => tracing::warn!(%id, run, %error, "could not look at a run; it is tried again"),
+            Err(error) => {
+                tracing::warn!(%id, run, %error, "could not look at a run; it is tried again");
+                self.core.step(Input::LookFailed { id }, now);
+            }
         }
     }
 
@@ -203,7 +233,8 @@ impl<S: Persist, E: Executor> Engine<S, E> {
     }
 
     fn fold(&mut self, id: TaskId, now: Now) {
-        let Some(task) = self.core.task(id) else { return };
+        // A retry that came in the same turn may have begun the next run.
+        let Some(task) = self.core.task(id).filter(|task| task.status.is_ended()) else { return };
         let done = self.exec.fold(task).unwrap_or_else(|error| {
             tracing::warn!(%id, %error, "could not fold a run folder away; it is tried again");
             false

@@ -38,6 +38,8 @@ struct World {
     kills: Vec<(TaskId, u32)>,
     failures: Vec<LaunchError>,
     slow: bool,
+    held: bool,
+    blind: u32,
 }
 
 /// The pretended executor; clones share one world.
@@ -54,6 +56,16 @@ impl FakeRuns {
     /// From now on launched shims do not claim until [`FakeRuns::claim`].
     pub fn slow(&self, slow: bool) {
         self.world().slow = slow;
+    }
+
+    /// From now on ended shims hold their locks, so that nothing can be folded away, or let go of them.
+    pub fn hold(&self, held: bool) {
+        self.world().held = held;
+    }
+
+    /// The next `n` looks fail.
+    pub fn fail_looks(&self, n: u32) {
+        self.world().blind = n;
     }
 
     /// The next launches fail so, the last one given first.
@@ -167,7 +179,12 @@ fn facts(state: Option<&RunState>) -> Facts {
 
 impl Executor for FakeRuns {
     fn look(&mut self, task: &Task) -> io::Result<Look> {
-        let facts = facts(self.world().runs.get(&(task.id, task.run)));
+        let mut world = self.world();
+        if world.blind > 0 {
+            world.blind -= 1;
+            return Err(io::ErrorKind::Other.into());
+        }
+        let facts = facts(world.runs.get(&(task.id, task.run)));
         let result = if matches!(facts.exit, ExitFact::Ended(_)) { format!("run {}", task.run) } else { String::new() };
         Ok(Look { facts, report: Report { result, ..Report::default() } })
     }
@@ -217,7 +234,11 @@ impl Executor for FakeRuns {
     }
 
     fn fold(&mut self, task: &Task) -> io::Result<bool> {
-        for ((id, _), state) in &mut self.world().runs {
+        let mut world = self.world();
+        if world.held {
+            return Ok(false);
+        }
+        for ((id, _), state) in &mut world.runs {
             if *id == task.id {
                 *state = RunState::Folded;
             }

@@ -142,7 +142,11 @@ const KINDS: [Kind; 7] =
 
 impl Findings {
     pub(crate) fn add(&mut self, kind: Kind, what: String) {
-        self.found.entry(kind).or_default().push(what);
+        let list = self.found.entry(kind).or_default();
+        // Who looks again and again finds the same thing once.
+        if !list.contains(&what) {
+            list.push(what);
+        }
     }
 
     pub(crate) fn count(&self, kind: Kind) -> usize {

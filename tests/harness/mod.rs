@@ -8,11 +8,11 @@
 
 pub(crate) mod http;
 pub(crate) mod process;
+mod program;
 pub(crate) mod random;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub(crate) use http::{Answer, Conn};
+pub(crate) use program::{Out, run};
 
 /// Long enough for a machine that is busy with other things; nothing here waits for time to pass.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -35,52 +36,14 @@ pub(crate) fn scale(short: usize, long_form: usize) -> usize {
     if long() { long_form } else { short }
 }
 
-/// How a program ended and what it said.
-#[derive(Debug)]
-pub(crate) struct Out {
-    pub(crate) code: i32,
-    pub(crate) out: Vec<u8>,
-    pub(crate) err: String,
-}
-
-impl Out {
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.out).into_owned()
-    }
-
-    pub(crate) fn line(&self) -> String {
-        self.text().trim_end_matches('\n').to_owned()
-    }
-
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.out).unwrap_or_else(|e| panic!("not one JSON document ({e}): {self:?}"))
-    }
-
-    /// Checks the exit code.
-    #[track_caller]
-    pub(crate) fn exits(self, code: i32) -> Out {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.text(), self.err);
-        self
-    }
-
-    /// Checks that it was refused as people are told: exit code, `error:` and `hint:`, nothing on stdout.
-    #[track_caller]
-    pub(crate) fn refused(self, code: i32, says: &str) -> Out {
-        let out = self.exits(code);
-        assert!(out.err.starts_with("error: ") && out.err.contains(says), "{says:?} is not in: {}", out.err);
-        assert!(out.out.is_empty(), "{out:?}");
-        out
-    }
-}
-
 /// One workspace, its home and its processes.
 pub(crate) struct World {
     dir: tempfile::TempDir,
     root: PathBuf,
     env: Vec<(String, String)>,
-    /// Set by a test that expects `a defect in Octo` in the log (none does so far).
-    pub(crate) panics_allowed: bool,
+    /// The folder of the programs; the built ones unless a test has its own shim.
+    bin: PathBuf,
+    mounts: Vec<PathBuf>,
 }
 
 impl World {
@@ -97,7 +60,8 @@ impl World {
         fs::set_permissions(root.join(".octo"), fs::Permissions::from_mode(0o700)).unwrap();
         fs::create_dir_all(dir.path().join("home")).unwrap();
         let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        World { dir, root, env, panics_allowed: false }
+        let bin = Path::new(env!("CARGO_BIN_EXE_octo")).parent().unwrap().to_owned();
+        World { dir, root, env, bin, mounts: Vec::new() }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -148,6 +112,37 @@ impl World {
         command
     }
 
+    /// Puts a script in the place of `octo-shim`; `@SHIM@` in it is the real one.
+    pub(crate) fn replace_shim(&mut self, script: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let bin = self.beside("bin");
+        fs::create_dir(&bin).unwrap();
+        for name in ["octo", "octod"] {
+            let (from, to) = (self.bin.join(name), bin.join(name));
+            fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop)).unwrap();
+        }
+        let shim = self.bin.join("octo-shim");
+        fs::write(bin.join("octo-shim"), script.replace("@SHIM@", shim.to_str().unwrap())).unwrap();
+        fs::set_permissions(bin.join("octo-shim"), fs::Permissions::from_mode(0o755)).unwrap();
+        self.bin = bin;
+    }
+
+    /// Mounts a tmpfs on `.octo/`. `None`: this machine may not mount, and `OCTO_NO_MOUNT=1` says that it is known.
+    pub(crate) fn mount_tmpfs(&mut self, options: &str) -> Option<()> {
+        let options = format!("mode=0700,{options}");
+        let at = self.octo_dir();
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "octo-test"]).arg(&at).status().unwrap();
+        if status.success() {
+            self.mounts.push(at);
+            return Some(());
+        }
+        let known = std::env::var_os("OCTO_NO_MOUNT").is_some_and(|v| v == "1");
+        assert!(known, "this test mounts a small file system, which needs root; OCTO_NO_MOUNT=1 leaves it out");
+        eprintln!("left out: no file system can be mounted here");
+        None
+    }
+
     /// A program in this world with another current folder.
     pub(crate) fn command_in(&self, dir: impl AsRef<Path>, program: &str, args: &[&str]) -> Command {
         let mut command = self.command(program);
@@ -156,7 +151,7 @@ impl World {
     }
 
     pub(crate) fn octo_command(&self, args: &[&str]) -> Command {
-        let mut command = self.command(env!("CARGO_BIN_EXE_octo"));
+        let mut command = self.command(self.bin.join("octo"));
         command.args(args);
         command
     }
@@ -181,17 +176,19 @@ impl World {
         id
     }
 
-    /// Starts the daemon and returns when it is ready.
+    /// Starts the daemon and returns when it is ready. A client that waits may have been quicker.
     #[track_caller]
     pub(crate) fn start(&self) -> u32 {
-        self.octo(&["daemon", "--detach"]).exits(0);
+        let out = self.octo(&["daemon", "--detach"]);
+        assert!(matches!(out.code, 0 | 5), "{out:?}");
+        self.wait_ready();
         self.daemon_pid().expect("a daemon that is ready")
     }
 
     /// Starts the daemon in the foreground below `wrapper` (a program and its first arguments).
     pub(crate) fn start_below(&self, wrapper: &[&str]) -> Child {
         let mut command = self.command(wrapper[0]);
-        command.args(&wrapper[1..]).arg(env!("CARGO_BIN_EXE_octod")).arg("--workspace").arg(&self.root);
+        command.args(&wrapper[1..]).arg(self.bin.join("octod")).arg("--workspace").arg(&self.root);
         let log = fs::File::options().create(true).append(true).open(self.beside("octod.err")).unwrap();
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.wait_ready();
@@ -302,13 +299,20 @@ impl World {
         read(self.octo_dir().join("octod.log")) + &read(self.beside("octod.err"))
     }
 
-    /// The processes that a task of this workspace left or still has.
+    /// The processes that a task of this workspace left or still has, but for its shim, which may take another
+    /// moment after the end is known.
     pub(crate) fn left(&self, id: &str) -> Vec<u32> {
+        self.processes(id).into_iter().filter(|pid| !process::cmdline(*pid).contains("octo-shim")).collect()
+    }
+
+    /// All processes that carry the mark of a task of this workspace, its shim included.
+    pub(crate) fn processes(&self, id: &str) -> Vec<u32> {
         let marks = [format!("OCTO_WORKSPACE={}", self.root.display()), format!("OCTO_TASK_ID={id}")];
         process::carrying(&marks)
     }
 
-    fn end_everything(&self) {
+    /// Ends everything that this world started, now.
+    pub(crate) fn end_everything(&self) {
         let mark = [format!("OCTO_TEST_WORLD={}", self.root.display())];
         let tasks = [format!("OCTO_WORKSPACE={}", self.root.display())];
         let me = std::process::id();
@@ -332,6 +336,9 @@ impl Drop for World {
     fn drop(&mut self) {
         let log = self.log();
         self.end_everything();
+        for at in &self.mounts {
+            let _ = Command::new("umount").arg("-l").arg(at).status();
+        }
         let defect = log.lines().find(|l| l.contains("a defect in Octo") || l.contains("panicked at"));
         if std::thread::panicking() {
             eprintln!("--- the daemon's log ends:");
@@ -339,28 +346,10 @@ impl Drop for World {
             for line in &lines[lines.len().saturating_sub(40)..] {
                 eprintln!("{line}");
             }
-        } else if let Some(defect) = defect
-            && !self.panics_allowed
-        {
+        } else if let Some(defect) = defect {
             panic!("the daemon panicked: {defect}");
         }
     }
-}
-
-/// Runs a program to its end, with input.
-#[track_caller]
-pub(crate) fn run(mut command: Command, input: &[u8]) -> Out {
-    if !input.is_empty() {
-        command.stdin(Stdio::piped());
-    }
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input).unwrap();
-    }
-    let out = child.wait_with_output().unwrap();
-    use std::os::unix::process::ExitStatusExt as _;
-    let code = out.status.code().unwrap_or_else(|| -out.status.signal().unwrap_or(1));
-    Out { code, out: out.stdout, err: String::from_utf8_lossy(&out.stderr).into_owned() }
 }
 
 /// Whether it is an id as new tasks get: 8 hex characters, the first a letter.

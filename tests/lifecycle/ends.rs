@@ -84,15 +84,15 @@ fn cancel_works_in_every_phase() {
     // Starting: the shim is held before it takes the claim, so the cancel has to win it.
     let starting = world.bg_with(&["--env", "OCTO_SHIM_HOLD=before_claim"], "touch never");
     wait_for("the shim to hold", || {
-        world.left(&starting).iter().any(|pid| crate::harness::process::state(*pid) == Some('T'))
+        world.processes(&starting).iter().any(|pid| crate::harness::process::state(*pid) == Some('T'))
     });
     assert_eq!(world.task(&starting)["status"], "dispatched");
     world.octo(&["task", &starting, "cancel"]).exits(0);
     assert_eq!(end(&world.ended(&starting)), ("cancelled", None, None));
-    for pid in world.left(&starting) {
+    for pid in world.processes(&starting) {
         crate::harness::process::kill(pid, rustix::process::Signal::CONT);
     }
-    wait_for("nothing to be left", || world.left(&starting).is_empty());
+    wait_for("nothing to be left", || world.processes(&starting).is_empty());
     assert!(!world.path("never").exists());
     // The slot is free again.
     let next = world.bg("echo next");

@@ -1,6 +1,6 @@
 //! The daemon as a service: start, status, stop, clear.
 
-use crate::harness::{World, process, wait_for};
+use crate::harness::{World, is_id, process, run, wait_for};
 
 #[test]
 fn status_and_stop_start_no_daemon_and_others_do() {
@@ -41,7 +41,7 @@ fn stop_leaves_tasks_running_and_returns_when_the_daemon_is_gone() {
     assert!(!process::alive(pid));
     assert!(!world.left(&id).is_empty(), "the task was to go on");
     std::fs::write(world.path("go"), "").unwrap();
-    wait_for("the task's end", || world.left(&id).is_empty());
+    wait_for("the task's end", || world.processes(&id).is_empty());
     world.start();
     let task = world.ended(&id);
     assert_eq!(
@@ -101,4 +101,33 @@ fn a_long_list_says_how_to_see_more() {
     let text = world.octo(&["tasks"]).exits(0).text();
     assert!(text.lines().count() <= 25 && text.contains("--limit"), "{text}");
     assert_eq!(world.octo(&["tasks", "--limit", "0"]).exits(0).text().lines().filter(|l| l.contains('✓')).count(), 30);
+}
+
+/// Says lines to the REPL through a pipe and returns what it printed.
+fn repl(world: &World, lines: &str) -> String {
+    run(world.octo_command(&[]), lines.as_bytes()).exits(0).text()
+}
+
+#[test]
+fn the_repl_takes_commands_from_a_pipe() {
+    let world = World::new();
+    let said = repl(&world, "/bg sleep 1000\n/bg echo two words\n/quit\n");
+    let ids: Vec<&str> = said.split_whitespace().filter(|w| is_id(w)).collect();
+    let [slow, quick] = ids[..] else { panic!("not two ids: {said}") };
+    // It left at once; the tasks go on.
+    assert_eq!(world.ended(quick)["result"], "two words\n");
+    assert_eq!(world.until(slow, "running")["command"], "sleep 1000");
+    let listed = repl(&world, "/bg list\n/tasks completed\n");
+    assert!(listed.contains(slow) && listed.contains(quick), "{listed}");
+    assert!(repl(&world, &format!("/task {quick}\n")).contains("two words"));
+    repl(&world, "/bg clear\n");
+    let listed = repl(&world, "/bg list\n");
+    assert!(listed.contains(slow) && !listed.contains(quick), "{listed}");
+    world.octo(&["task", quick]).exits(0);
+    repl(&world, &format!("/bg kill {slow}\n"));
+    assert_eq!(world.ended(slow)["status"], "cancelled");
+    // Prose is no command: nothing is started.
+    let before = world.octo(&["tasks", "--json", "--limit", "0"]).json();
+    run(world.octo_command(&[]), b"/bg run all the tests and fix any failures\n");
+    assert_eq!(world.octo(&["tasks", "--json", "--limit", "0"]).json(), before);
 }

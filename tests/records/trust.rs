@@ -44,9 +44,8 @@ fn the_ancestors_pending_tasks_run_only_once_they_are_trusted() {
     assert_eq!(world.task("12345678")["status"], "dispatched");
     assert!(!touched.exists());
     // With the owner's word it runs.
-    let accepted = world.http("POST", "/trust", b"");
-    assert_eq!(accepted.status, 200, "{accepted:?}");
-    assert!(accepted.json()["accepted"].to_string().contains("12345678"), "{accepted:?}");
+    let accepted = world.octo(&["trust"]).exits(0).text();
+    assert!(accepted.contains("12345678") && accepted.contains("0badcafe"), "{accepted:?}");
     wait_for("the trusted task to end", || world.task("12345678")["status"] == "completed");
     assert!(touched.exists());
     assert!(!world.status()["problems"].to_string().contains("octo trust"), "{:#}", world.status());
@@ -79,4 +78,22 @@ fn a_cloned_folder_runs_nothing() {
     other.start();
     other.octo(&["task", &blocker, "cancel"]).exits(0);
     assert_eq!(other.ended(&waiting)["status"], "completed");
+}
+
+#[test]
+fn a_record_that_changes_after_it_was_trusted_is_not_trusted_any_more() {
+    let world = World::new();
+    fs::create_dir_all(world.tasks_dir()).unwrap();
+    let mut ended = ancestor("0badcafe", "completed", "echo old");
+    ended["completed_at"] = "2025-01-01T11:00:00+00:00".into();
+    fs::write(world.record_path("0badcafe"), ended.to_string()).unwrap();
+    world.start();
+    world.octo(&["trust"]).exits(0);
+    world.stop();
+    ended["command"] = "touch hacked".into();
+    fs::write(world.record_path("0badcafe"), ended.to_string()).unwrap();
+    world.start();
+    let out = world.octo(&["task", "0badcafe", "retry"]);
+    assert!(out.code != 0 && out.err.contains("trust"), "{out:?}");
+    assert!(!world.path("hacked").exists());
 }

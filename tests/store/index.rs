@@ -79,7 +79,7 @@ fn a_folder_makes_the_record_count_and_a_removed_task_stays_away() {
     let (store, loaded) = world.boot();
     assert_eq!(ids(&loaded.live), BTreeSet::from([id(3)]));
     assert_eq!(loaded.ended.len(), 8);
-    assert_eq!(loaded.marks.numbers_used, 9, "known from the line of the removed task");
+    assert_eq!(loaded.marks.numbers_used, 10, "known from the line of the removed task");
     // A removed id that comes back is not described by its old line.
     let mut back = ended(9);
     back.exit_code = Some(5);

@@ -78,7 +78,7 @@ fn a_bad_record_beside_a_run_folder_leaves_a_stray_and_its_number_stays_used() {
     let (_, loaded) = world.boot();
     assert_eq!(loaded.problems.len(), 1);
     assert_eq!(loaded.stray_folders, [id(40)]);
-    let used = Marks { numbers_used: 40, seq_used: 91, ..Marks::default() };
+    let used = Marks { numbers_used: 41, seq_used: 91, ..Marks::default() };
     assert_eq!(loaded.marks, used);
     let (_, again) = world.boot();
     assert_eq!((again.marks, again.stray_folders, again.problems.len()), (used, vec![id(40)], 0));
@@ -96,7 +96,7 @@ fn absurd_numbers_neither_load_nor_count() {
     }
     save(&world.open(), &[write(&task(5))]);
     let (_, loaded) = world.boot();
-    assert_eq!((loaded.problems.len(), loaded.marks.numbers_used), (3, 5));
+    assert_eq!((loaded.problems.len(), loaded.marks.numbers_used), (3, 6));
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -67,6 +66,7 @@ pub(crate) fn detach(args: &Args) -> Result<(), Failure> {
     let workspace = found(args)?;
     let failed = |e: std::io::Error| Failure::new(3, format!("the daemon could not be started: {e}"), "`octo doctor`");
     let program = std::env::current_exe().map_err(failed)?;
+    keep_to_ourselves();
     let mut child = Command::new(program)
         .arg("--workspace")
         .arg(&workspace.root)
@@ -75,7 +75,6 @@ pub(crate) fn detach(args: &Args) -> Result<(), Failure> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
         .spawn()
         .map_err(failed)?;
     let mut said = String::new();
@@ -100,6 +99,15 @@ pub(crate) fn detach(args: &Args) -> Result<(), Failure> {
     Err(Failure::new(code, message, hint))
 }
 
+/// No descriptor of the caller's goes to the daemon: a pipe or a lock of a script would stay open as long as it lives.
+#[allow(unsafe_code)]
+fn keep_to_ourselves() {
+    use nix::libc::{CLOSE_RANGE_CLOEXEC, c_int, c_uint, close_range};
+    // SAFETY: this closes nothing and touches no memory; it only marks descriptors as not to be inherited.
+    // A kernel without it (before 5.11) refuses, and all is as it was.
+    let _ = unsafe { close_range(3, c_uint::MAX, CLOSE_RANGE_CLOEXEC as c_int) };
+}
+
 /// Runs the daemon until it is told to leave.
 pub(crate) fn daemon(args: &Args) -> Result<(), Failure> {
     let workspace = found(args)?;
@@ -107,18 +115,47 @@ pub(crate) fn daemon(args: &Args) -> Result<(), Failure> {
     workspace.create()?;
     let lock = lock(&workspace)?;
     prepare_process(args, &workspace)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        // They read records and logs. Each may keep an allocation arena of its own for ever, and more of them
-        // make no disk faster.
-        .max_blocking_threads(8)
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::new(3, format!("no threads for the daemon: {e}"), "raise the limit of processes"))?;
+    let runtime = runtime()?;
     let result = runtime.block_on(serve(args, &workspace, &lock));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock);
     result
+}
+
+/// How long a start waits for its threads.
+const THREAD_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The event loop and its threads, all there before anything begins.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let build = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            // They read records and logs. Each may keep an allocation arena of its own for ever, and more of
+            // them make no disk faster.
+            .max_blocking_threads(8)
+            // One is started below and stays: a machine that has no thread to give finds one at work.
+            .thread_keep_alive(Duration::from_secs(u64::from(u32::MAX)))
+            .enable_all()
+            .build()?;
+        let one = async { tokio::time::timeout(THREAD_PATIENCE, tokio::task::spawn_blocking(|| ())).await };
+        if !matches!(runtime.block_on(one), Ok(Ok(()))) {
+            runtime.shutdown_background();
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
+        Ok::<_, std::io::Error>(runtime)
+    };
+    let failed =
+        |why: &str| Failure::new(3, format!("no threads for the daemon: {why}"), "raise the limit of processes");
+    // Where a worker cannot be had tokio panics, and may then wait for it for ever. That is no defect of
+    // Octo's, and nothing has begun yet: say so and leave.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |_| {
+        let _ = failed("the system gives none").report();
+        std::process::exit(3);
+    }));
+    let built = build();
+    std::panic::set_hook(hook);
+    built.map_err(|e| failed(&e.to_string()))
 }
 
 /// A daemon below a shim of its own workspace would end with that task.
@@ -153,7 +190,7 @@ fn prepare_process(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
         tracing_subscriber::EnvFilter::try_new(&filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
     if args.tell {
-        // Fails only when it leads a group already: then nothing of the starter's holds it either.
+        // Fails only for the leader of a group, which `--detach` does not make of it.
         let _ = nix::unistd::setsid();
         let log = open_log(&workspace.octo.join("octod.log"))
             .map_err(|e| Failure::new(3, format!("the daemon's log cannot be opened: {e}"), "`octo doctor`"))?;
@@ -211,7 +248,7 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         slots: config.max_concurrent,
         bridges: Vec::new(),
         mark: trust.mark.clone(),
-        trusted: trust.records(),
+        trusted: trust.records(workspace),
         log_quota: config.log_quota,
     };
     let mut core = Core::boot(limits, loaded, supervisor::now());

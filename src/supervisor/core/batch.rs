@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Core, Live, Now, RequestId, Undo};
+use super::{Core, Now, Phase, RequestId, Undo};
 use crate::command::{Refused, RefusedCode};
 use crate::run::Claim;
 use crate::store::{SaveError, Summary, Write};
@@ -145,6 +145,10 @@ pub(super) struct Pending {
     groups: Vec<Vec<TaskId>>,
     preserve: Vec<Task>,
     marks: bool,
+    /// What the lists hid before the present batch, when it hides more.
+    pub(super) cleared_before: Option<i64>,
+    /// The present batch is the one that ends the taking of new work.
+    pub(super) closes: bool,
     /// Records of a start that was refused as a whole after some of them were saved.
     cleanup: BTreeSet<TaskId>,
 }
@@ -179,6 +183,11 @@ impl Core {
         self.pending.removed.insert(id);
     }
 
+    /// Whether the record of this id is removed by the present batch.
+    pub(super) fn is_leaving(&self, id: TaskId) -> bool {
+        self.pending.removed.contains(&id) || self.pending.cleanup.contains(&id)
+    }
+
     pub(super) fn touch_marks(&mut self) {
         self.pending.marks = true;
     }
@@ -189,6 +198,23 @@ impl Core {
 
     pub(super) fn group(&mut self, ids: Vec<TaskId>) {
         self.pending.groups.push(ids);
+    }
+
+    /// Takes out the effects that wait for no save of the present batch: a freed slot's next launch need not
+    /// wait for the disk. What answers a request or tells of a change stays until the batch is saved.
+    pub fn take_free(&mut self) -> Vec<Effect> {
+        let Pending { dirty, removed, effects, preserve, .. } = &mut self.pending;
+        let waits = |id: &TaskId| dirty.contains(id) || removed.contains(id) || preserve.iter().any(|t| t.id == *id);
+        let free = effects.extract_if(.., |(after, effect)| {
+            let silent = match effect {
+                Effect::Look { .. } | Effect::Launch { .. } | Effect::Void { .. } | Effect::Adopt { .. } => true,
+                Effect::Stop { .. } | Effect::Kill { .. } | Effect::EndLeft { .. } => true,
+                Effect::Reply { .. } | Effect::Ring(_) | Effect::NoteEnded(_) | Effect::DropEnv(_) => false,
+                Effect::Fold { .. } | Effect::RemoveFiles { .. } => false,
+            };
+            silent && !after.iter().any(waits)
+        });
+        free.map(|(_, effect)| effect).collect()
     }
 
     /// What must be saved before the waiting effects may be done.
@@ -218,6 +244,8 @@ impl Core {
         let mut undo = std::mem::take(&mut self.pending.undo);
         let effects = std::mem::take(&mut self.pending.effects);
         let groups = std::mem::take(&mut self.pending.groups);
+        let cleared_before = self.pending.cleared_before.take();
+        let closes = std::mem::take(&mut self.pending.closes);
         let Some(why) = saved.why() else {
             if !undo.is_empty() {
                 self.degraded.clear();
@@ -225,6 +253,11 @@ impl Core {
             return effects.into_iter().map(|(_, effect)| effect).collect();
         };
         self.degraded = why.to_string();
+        // Whoever asked for these is refused: then they did not happen.
+        self.shutting_down &= !closes;
+        if let Some(before) = cleared_before.filter(|_| saved.first.is_some()) {
+            self.marks.cleared_ms = before;
+        }
         let mut bad: HashSet<TaskId> = saved.failed.iter().map(|(id, _)| *id).collect();
         for group in groups {
             if group.iter().any(|id| bad.contains(id)) {
@@ -232,18 +265,23 @@ impl Core {
             }
         }
         for id in &bad {
-            if let Some(undo) = undo.remove(id) {
-                self.undo(*id, undo, now);
+            match undo.remove(id) {
+                Some(undo) => self.undo(*id, undo, now),
+                // The record of a refused start that could not be taken back: a next daemon would run it.
+                None => drop(self.taking_back.insert(*id, now.boot + 1000)),
             }
+        }
+        for id in &bad {
+            self.reconsider_dependents(*id, now);
         }
         let all = saved.first.is_some();
         effects.into_iter().filter_map(|(after, effect)| release(&after, effect, &bad, all, why)).collect()
     }
 
     fn undo(&mut self, id: TaskId, undo: Undo, now: Now) {
-        let rev = self.live.get(&id).map(|l| l.task.rev);
         let was_new = matches!(undo, Undo::Absent);
-        self.unindex(id);
+        let gone = self.unindex(id);
+        let rev = gone.as_ref().map(|l| l.task.rev);
         match undo {
             Undo::Absent => {}
             Undo::Live(mut old) => {
@@ -252,80 +290,39 @@ impl Core {
                 self.insert_live(*old);
                 self.retry_soon(id, now);
             }
-            Undo::Settled(summary) => self.insert_settled(*summary),
+            Undo::Settled(summary) => {
+                // A summary knows of its newest notice only.
+                let seqs = gone.iter().flat_map(|l| &l.task.notices).map(|n| n.seq);
+                self.notice_order.extend(seqs.filter(|seq| *seq < summary.last_seq).map(|seq| (seq, id)));
+                self.insert_settled(*summary);
+            }
         }
         if was_new {
             self.pending.cleanup.insert(id);
         }
     }
 
-    /// After a failed save: what follows from facts is decided again from the facts, a second later.
-    fn retry_soon(&mut self, id: TaskId, now: Now) {
+    /// What waits for a task that was put back is decided again: the task may count as ended again.
+    fn reconsider_dependents(&mut self, id: TaskId, now: Now) {
+        for dependent in self.dependents.get(&id).cloned().unwrap_or_default() {
+            if self.live.get(&dependent).is_some_and(|l| l.phase == Phase::Queued) {
+                self.set_due(dependent, Some(now.boot));
+            }
+        }
+    }
+
+    /// Tries again to remove the records of refused starts.
+    pub(super) fn take_back(&mut self, now: Now) {
+        let due = self.taking_back.extract_if(.., |_, at| *at <= now.boot).map(|(id, _)| id);
+        self.pending.cleanup.extend(due);
+    }
+
+    /// What follows from facts is decided again from the facts, a second later: after a failed save or look.
+    pub(super) fn retry_soon(&mut self, id: TaskId, now: Now) {
         let due = now.boot + 1000;
         if self.live.get(&id).is_some_and(|l| l.due.is_none_or(|d| d > due)) {
             self.set_due(id, Some(due));
         }
-    }
-
-    pub(super) fn insert_live(&mut self, live: Live) {
-        let id = live.task.id;
-        self.numbers.insert(live.task.number, id);
-        if !live.task.key.is_empty() {
-            self.keys.insert(crate::store::key_hash(&live.task.key), id);
-        }
-        if live.task.status.is_ended() {
-            self.ended_order.insert((live.task.completed_at.millis().unwrap_or(0), live.task.number));
-        }
-        for notice in &live.task.notices {
-            self.notice_order.insert(notice.seq, id);
-        }
-        if let Some(due) = live.due {
-            self.timers.insert((due, id));
-        }
-        if live.holds_slot() {
-            self.slots_used += 1;
-        }
-        self.settled.remove(&id);
-        self.live.insert(id, live);
-        self.requeue(id);
-    }
-
-    pub(super) fn insert_settled(&mut self, summary: Summary) {
-        let id = summary.id;
-        self.numbers.insert(summary.number, id);
-        if summary.key_hash != 0 {
-            self.keys.insert(summary.key_hash, id);
-        }
-        self.ended_order.insert((summary.completed_ms, summary.number));
-        if summary.last_seq != 0 {
-            self.notice_order.insert(summary.last_seq, id);
-        }
-        self.settled.insert(id, summary);
-    }
-
-    /// Takes a task out of the state and every index.
-    pub(super) fn unindex(&mut self, id: TaskId) -> Option<Live> {
-        if let Some(summary) = self.settled.remove(&id) {
-            self.numbers.remove(&summary.number);
-            self.keys.remove(&summary.key_hash);
-            self.ended_order.remove(&(summary.completed_ms, summary.number));
-            self.notice_order.remove(&summary.last_seq);
-        }
-        let live = self.live.remove(&id)?;
-        self.numbers.remove(&live.task.number);
-        self.keys.remove(&crate::store::key_hash(&live.task.key));
-        self.ended_order.remove(&(live.task.completed_at.millis().unwrap_or(0), live.task.number));
-        for notice in &live.task.notices {
-            self.notice_order.remove(&notice.seq);
-        }
-        if let Some(due) = live.due {
-            self.timers.remove(&(due, id));
-        }
-        if live.holds_slot() {
-            self.slots_used -= 1;
-        }
-        self.ready.remove(&(live.task.number, id));
-        Some(live)
     }
 }
 

@@ -1,6 +1,6 @@
 //! From the records on disk to the state: what a start does before it takes commands.
 
-use super::{Core, Effect, Live, Now, Phase, judge::is_process};
+use super::{Core, Live, Now, Phase, judge::is_process};
 use crate::store::Loaded;
 use crate::task::{Status, Task, TaskId};
 
@@ -11,9 +11,6 @@ impl Core {
         for summary in loaded.ended {
             self.marks.numbers_used = self.marks.numbers_used.max(summary.number);
             self.marks.seq_used = self.marks.seq_used.max(summary.last_seq);
-            if summary.env != 0 {
-                *self.env_uses.entry(summary.env).or_default() += 1;
-            }
             self.insert_settled(summary);
         }
         let mut live = loaded.live;
@@ -48,9 +45,6 @@ impl Core {
             task.number = self.marks.numbers_used;
         }
         task.run = task.run.max(1);
-        if !task.env.is_empty() {
-            *self.env_uses.entry(crate::store::env_key(&task.env)).or_default() += 1;
-        }
         let phase = self.boot_phase(&task);
         let look = phase == Phase::Unseen;
         let fold = phase == Phase::Settling;
@@ -63,7 +57,6 @@ impl Core {
         if keep {
             self.touch(id);
         }
-        self.add_dependents(id);
     }
 
     pub(super) fn boot_phase(&self, task: &Task) -> Phase {
@@ -114,18 +107,5 @@ impl Core {
         }
         debug_assert!(Status::ALL.len() >= counts.len());
         counts
-    }
-
-    /// Looks at every live run again: after a trust, or when the watcher says it may have missed something.
-    pub fn look_at_all(&mut self) {
-        let runs: Vec<_> = self
-            .live
-            .iter()
-            .filter(|(_, l)| matches!(l.phase, Phase::Starting { .. } | Phase::Running { .. } | Phase::Unseen))
-            .map(|(id, l)| (*id, l.task.run))
-            .collect();
-        for (id, run) in runs {
-            self.emit(None, Effect::Look { id, run });
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Core, Effect, Live, Now, Phase, RequestId, Resolved, schedule::stamp};
 use crate::command::{Actor, Env, Refused, RefusedCode, StartRequest, TaskRef};
-use crate::store::{env_key, key_hash};
+use crate::store::key_hash;
 use crate::task::{Kind, Status, Step, Task, TaskId};
 
 /// One task to start, with everything that needed IO already found out by the caller.
@@ -192,11 +192,7 @@ impl Core {
         task.mark = self.limits.mark.clone();
         let id = task.id;
         self.touch(id);
-        if !task.env.is_empty() {
-            *self.env_uses.entry(env_key(&task.env)).or_default() += 1;
-        }
         self.insert_live(Live::new(task.clone(), Phase::Queued));
-        self.add_dependents(id);
         self.ring(id);
         task.rev += 1;
         task
@@ -232,7 +228,7 @@ impl Core {
     }
 
     fn stop_all(&mut self, actor: &Actor, now: Now) -> (Vec<TaskId>, Reply) {
-        self.shutting_down = true;
+        self.pending.closes |= !std::mem::replace(&mut self.shutting_down, true);
         let mut ids: Vec<TaskId> =
             self.live.iter().filter(|(_, l)| !l.task.status.is_ended()).map(|(id, _)| *id).collect();
         ids.sort_unstable();
@@ -284,7 +280,6 @@ impl Core {
             tracing::error!(%id, %illegal, "a retry of an ended task was refused");
         }
         self.insert_live(Live::new(task, Phase::Queued));
-        self.add_dependents(id);
         self.ring(id);
         self.check_dependencies(id, now);
         Ok((vec![id], self.task_reply(id)))
@@ -305,18 +300,10 @@ impl Core {
         self.unindex(id);
         self.emit(Some(id), Effect::RemoveFiles { id });
         self.emit(Some(id), Effect::Ring(crate::supervisor::Event::Task { id }));
-        self.forget_env(id, env);
-        Ok((vec![id], Reply::Ids(vec![id])))
-    }
-
-    fn forget_env(&mut self, id: TaskId, env: Option<String>) {
-        let Some(digest) = env.filter(|e| !e.is_empty()) else { return };
-        if let Some(uses) = self.env_uses.get_mut(&env_key(&digest)) {
-            *uses = uses.saturating_sub(1);
-            if *uses == 0 {
-                self.emit(Some(id), Effect::DropEnv(digest));
-            }
+        if let Some(digest) = env.filter(|digest| !digest.is_empty() && !self.env_used(digest)) {
+            self.emit(Some(id), Effect::DropEnv(digest));
         }
+        Ok((vec![id], Reply::Ids(vec![id])))
     }
 
     fn newest_notice_is_of(&self, id: TaskId) -> bool {
@@ -344,6 +331,7 @@ impl Core {
 
     fn clear(&mut self, now: Now) -> Decision {
         let hidden: Vec<TaskId> = self.history_ids().collect();
+        self.pending.cleared_before.get_or_insert(self.marks.cleared_ms);
         self.marks.cleared_ms = now.wall;
         self.touch_marks();
         Ok((vec![], Reply::Ids(hidden)))

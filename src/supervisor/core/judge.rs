@@ -37,6 +37,7 @@ impl Core {
             Verdict::NeverStarted => self.never_started(id, own, now),
             Verdict::CutOff(claim) => {
                 self.set_phase(id, Phase::Sweeping);
+                self.set_due(id, Some(self.next_look(id, now)));
                 self.emit(None, Effect::EndLeft { id, run, claim });
             }
         }
@@ -74,7 +75,7 @@ impl Core {
         true
     }
 
-    /// At boot: a task whose dependency ended badly while the daemon was away.
+    /// Ends a queued task that waits for one which ended badly: while the daemon was away, or with no room to say so.
     pub(super) fn check_dependencies(&mut self, id: TaskId, now: Now) {
         let after = self.live.get(&id).map(|l| l.task.after.clone()).unwrap_or_default();
         for dep in after {
@@ -143,6 +144,8 @@ impl Core {
         let backoff = if live.task.launches == 0 { 0 } else { 1000 };
         self.set_due(id, (backoff > 0).then_some(now.boot + backoff));
         self.set_phase(id, Phase::Queued);
+        // What it waited for may have been retried since, and have failed.
+        self.check_dependencies(id, now);
     }
 
     pub(super) fn launch_failed(&mut self, id: TaskId, run: u32, why: String, passing: bool, now: Now) {
@@ -252,8 +255,6 @@ impl Core {
             return;
         }
         if let Some(live) = self.unindex(id) {
-            let after = live.task.after.clone();
-            self.drop_dependents(id, &after);
             let summary = Summary::of(&live.task);
             for notice in &live.task.notices {
                 self.notice_order.insert(notice.seq, id);

@@ -70,6 +70,12 @@ impl Core {
         self.live.contains_key(&id) || self.settled.contains_key(&id)
     }
 
+    /// Whether a new task cannot have this id: another one has it, or files of one are still being removed.
+    #[must_use]
+    pub fn is_taken(&self, id: TaskId) -> bool {
+        self.known(id) || self.removing.contains_key(&id) || self.taking_back.contains_key(&id) || self.is_leaving(id)
+    }
+
     /// The task of a reference.
     ///
     /// # Errors

@@ -5,6 +5,8 @@ use crate::task::{Status, Step, Stop, Task, TaskId};
 
 /// How long after SIGTERM a shim is killed.
 const STOP_PATIENCE_MS: u64 = 20_000;
+/// How long ending what a dead run left behind may take before it is begun again.
+const END_LEFT_PATIENCE_MS: u64 = 60_000;
 /// How often a running task whose end is watched is looked at all the same.
 const SWEEP_MS: u64 = 600_000;
 
@@ -36,6 +38,7 @@ impl Core {
             self.set_due(id, None);
             self.due(id, now);
         }
+        self.take_back(now);
         let again: Vec<TaskId> = self.removing.iter().filter(|(_, at)| **at <= now.boot).map(|(id, _)| *id).collect();
         for id in again {
             self.removing.insert(id, now.boot + 1000);
@@ -47,7 +50,11 @@ impl Core {
         let Some(live) = self.live.get(&id) else { return };
         match live.phase {
             Phase::Foreign => {}
-            Phase::Queued => self.requeue(id),
+            Phase::Queued => {
+                // Also when its cancel, for what it waited for, could not be saved.
+                self.check_dependencies(id, now);
+                self.requeue(id);
+            }
             Phase::Unseen | Phase::Starting { .. } => {
                 let run = live.task.run;
                 self.set_due(id, Some(now.boot + 1000));
@@ -55,7 +62,11 @@ impl Core {
             }
             Phase::Running { .. } => self.due_running(id, now),
             Phase::Sweeping => {
-                self.set_due(id, Some(now.boot + 5000));
+                // Nothing was heard of it, or the end that followed could not be saved: the facts say it again.
+                let run = live.task.run;
+                self.set_phase(id, Phase::Running { claim: None });
+                self.set_due(id, Some(now.boot + 1000));
+                self.emit(None, Effect::Look { id, run });
             }
             Phase::Settling => {
                 self.set_due(id, Some(now.boot + 1000));
@@ -97,7 +108,11 @@ impl Core {
     /// When a running task must be thought of again.
     pub(super) fn next_look(&self, id: TaskId, now: Now) -> u64 {
         let Some(live) = self.live.get(&id) else { return now.boot + SWEEP_MS };
-        let Phase::Running { claim } = &live.phase else { return now.boot + 1000 };
+        let claim = match &live.phase {
+            Phase::Running { claim } => claim,
+            Phase::Sweeping => return now.boot + END_LEFT_PATIENCE_MS,
+            _ => return now.boot + 1000,
+        };
         let mut at = now.boot + SWEEP_MS;
         if live.lazy || live.stop_sent.is_some() || claim.is_none() {
             at = now.boot + 1000;
@@ -158,24 +173,6 @@ impl Core {
             if still {
                 let error = format!("task #{number} {id}, which it waited for, ended as {status}");
                 self.end(dependent, Status::Cancelled, error, now);
-            }
-        }
-    }
-
-    pub(super) fn add_dependents(&mut self, id: TaskId) {
-        let after = self.live.get(&id).map(|l| l.task.after.clone()).unwrap_or_default();
-        for dep in after {
-            self.dependents.entry(dep).or_default().insert(id);
-        }
-    }
-
-    pub(super) fn drop_dependents(&mut self, id: TaskId, after: &[TaskId]) {
-        for dep in after {
-            if let Some(set) = self.dependents.get_mut(dep) {
-                set.remove(&id);
-                if set.is_empty() {
-                    self.dependents.remove(dep);
-                }
             }
         }
     }

@@ -1,0 +1,171 @@
+//! The indexes of the state. A task enters all of them and leaves all of them in one place each, so that
+//! whatever is put back after a failed save is put back whole.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+
+use super::{Core, Live, Phase};
+use crate::store::{Summary, env_key, key_hash};
+use crate::task::TaskId;
+
+impl Core {
+    pub(super) fn insert_live(&mut self, live: Live) {
+        let id = live.task.id;
+        self.numbers.insert(live.task.number, id);
+        if !live.task.key.is_empty() {
+            self.keys.insert(key_hash(&live.task.key), id);
+        }
+        if live.task.status.is_ended() {
+            self.ended_order.insert((live.task.completed_at.millis().unwrap_or(0), live.task.number));
+        }
+        for notice in &live.task.notices {
+            self.notice_order.insert(notice.seq, id);
+        }
+        for dep in &live.task.after {
+            self.dependents.entry(*dep).or_default().insert(id);
+        }
+        if let Some(due) = live.due {
+            self.timers.insert((due, id));
+        }
+        if live.holds_slot() {
+            self.slots_used += 1;
+        }
+        self.use_env(env_key(&live.task.env));
+        self.settled.remove(&id);
+        self.live.insert(id, live);
+        self.requeue(id);
+    }
+
+    pub(super) fn insert_settled(&mut self, summary: Summary) {
+        let id = summary.id;
+        self.numbers.insert(summary.number, id);
+        if summary.key_hash != 0 {
+            self.keys.insert(summary.key_hash, id);
+        }
+        self.ended_order.insert((summary.completed_ms, summary.number));
+        if summary.last_seq != 0 {
+            self.notice_order.insert(summary.last_seq, id);
+        }
+        self.use_env(summary.env);
+        self.settled.insert(id, summary);
+    }
+
+    /// Takes a task out of the state and every index.
+    pub(super) fn unindex(&mut self, id: TaskId) -> Option<Live> {
+        if let Some(summary) = self.settled.remove(&id) {
+            remove_own(&mut self.numbers, &summary.number, id);
+            remove_own_hash(&mut self.keys, summary.key_hash, id);
+            self.ended_order.remove(&(summary.completed_ms, summary.number));
+            remove_own(&mut self.notice_order, &summary.last_seq, id);
+            self.release_env(summary.env);
+        }
+        let live = self.live.remove(&id)?;
+        remove_own(&mut self.numbers, &live.task.number, id);
+        remove_own_hash(&mut self.keys, key_hash(&live.task.key), id);
+        self.ended_order.remove(&(live.task.completed_at.millis().unwrap_or(0), live.task.number));
+        for notice in &live.task.notices {
+            remove_own(&mut self.notice_order, &notice.seq, id);
+        }
+        for dep in &live.task.after {
+            if let Some(waiting) = self.dependents.get_mut(dep) {
+                waiting.remove(&id);
+                if waiting.is_empty() {
+                    self.dependents.remove(dep);
+                }
+            }
+        }
+        if let Some(due) = live.due {
+            self.timers.remove(&(due, id));
+        }
+        if live.holds_slot() {
+            self.slots_used -= 1;
+        }
+        self.release_env(env_key(&live.task.env));
+        self.ready.remove(&(live.task.number, id));
+        Some(live)
+    }
+
+    fn use_env(&mut self, env: u64) {
+        if env != 0 {
+            *self.env_uses.entry(env).or_default() += 1;
+        }
+    }
+
+    fn release_env(&mut self, env: u64) {
+        if let Some(uses) = self.env_uses.get_mut(&env) {
+            *uses -= 1;
+            if *uses == 0 {
+                self.env_uses.remove(&env);
+            }
+        }
+    }
+
+    /// For tests, between turns: tells where an index disagrees with the tasks, or which task nobody would
+    /// ever think of again.
+    ///
+    /// # Errors
+    /// The first disagreement.
+    #[doc(hidden)]
+    pub fn check(&self) -> Result<(), String> {
+        let same = |what: &str, same: bool| if same { Ok(()) } else { Err(format!("{what} is out of step")) };
+        let (mut timers, mut slots) = (BTreeSet::new(), 0);
+        let mut ended: BTreeSet<_> = self.settled.values().map(|s| (s.completed_ms, s.number)).collect();
+        let mut dependents: HashMap<TaskId, BTreeSet<TaskId>> = HashMap::new();
+        let mut envs: HashMap<u64, usize> = HashMap::new();
+        for summary in self.settled.values() {
+            same("numbers", self.numbers.get(&summary.number) == Some(&summary.id))?;
+            same("keys", summary.key_hash == 0 || self.keys.get(&summary.key_hash) == Some(&summary.id))?;
+            same("notice_order", summary.last_seq == 0 || self.notice_order.contains_key(&summary.last_seq))?;
+            *envs.entry(summary.env).or_default() += 1;
+        }
+        for (id, live) in &self.live {
+            let task = &live.task;
+            timers.extend(live.due.map(|due| (due, *id)));
+            slots += usize::from(live.holds_slot());
+            if task.status.is_ended() {
+                ended.insert((task.completed_at.millis().unwrap_or(0), task.number));
+            }
+            for dep in &task.after {
+                dependents.entry(*dep).or_default().insert(*id);
+            }
+            *envs.entry(env_key(&task.env)).or_default() += 1;
+            same("settled", !self.settled.contains_key(id))?;
+            same("numbers", self.numbers.get(&task.number) == Some(id))?;
+            same("keys", task.key.is_empty() || self.keys.get(&key_hash(&task.key)) == Some(id))?;
+            same("notice_order", task.notices.iter().all(|n| self.notice_order.get(&n.seq) == Some(id)))?;
+            self.check_woken(live)?;
+        }
+        envs.remove(&0);
+        same("numbers", self.numbers.len() == self.live.len() + self.settled.len())?;
+        same("timers", self.timers == timers)?;
+        same("slots_used", self.slots_used == slots)?;
+        same("ended_order", self.ended_order == ended)?;
+        same("dependents", self.dependents == dependents)?;
+        same("env_uses", self.env_uses == envs)?;
+        let queued = |id: &TaskId| self.live.get(id).is_some_and(|l| l.phase == Phase::Queued);
+        same("ready", self.ready.iter().all(|(_, id)| queued(id)))
+    }
+
+    /// Every task is thought of again: by the clock, by its turn, or by the end of what it waits for.
+    fn check_woken(&self, live: &Live) -> Result<(), String> {
+        let waits = |dep: &TaskId| self.status_of(*dep).is_some_and(|s| !s.is_ended());
+        let woken = live.due.is_some()
+            || live.phase == Phase::Foreign
+            || live.phase == Phase::Queued
+                && (self.ready.contains(&(live.task.number, live.task.id)) || live.task.after.iter().any(waits));
+        if woken { Ok(()) } else { Err(format!("nobody thinks of task {} in phase {:?}", live.task.id, live.phase)) }
+    }
+}
+
+/// Takes an entry out if it is this task's: another one's may stand there, of two records with one number.
+fn remove_own<K: Ord>(index: &mut BTreeMap<K, TaskId>, key: &K, id: TaskId) {
+    if index.get(key) == Some(&id) {
+        index.remove(key);
+    }
+}
+
+fn remove_own_hash<K: Hash + Eq>(index: &mut HashMap<K, TaskId>, key: K, id: TaskId) {
+    if index.get(&key) == Some(&id) {
+        index.remove(&key);
+    }
+}

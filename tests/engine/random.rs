@@ -1,0 +1,222 @@
+//! Random commands, failing saves, deaths and reboots: after every step the indexes agree with the tasks,
+//! nobody is forgotten, no run starts twice, slots are kept, and what was acknowledged is on disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use octo::command::{Actor, Env, EnvValue, StartRequest, TaskRef};
+use octo::store::{Persist as _, env_digest};
+use octo::supervisor::core::{Ask, NewTask, Reply, Resolved};
+use octo::task::TaskId;
+
+use super::{Answer, Lab};
+
+const SLOTS: usize = 2;
+
+/// A small generator (xorshift64*): the same seed is the same story.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        usize::try_from((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n as u64).unwrap()
+    }
+
+    fn one_of<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        if from.is_empty() { None } else { Some(from[self.below(from.len())]) }
+    }
+}
+
+struct Story {
+    lab: Option<Lab>,
+    dice: Dice,
+    keys: u64,
+    /// Every task that was ever named to its starter, by key.
+    known: BTreeMap<String, TaskId>,
+    /// Those whose start was acknowledged and whose removal was never asked for.
+    kept: BTreeSet<TaskId>,
+    removed: BTreeSet<TaskId>,
+    at: String,
+}
+
+impl Story {
+    fn lab(&mut self) -> &mut Lab {
+        self.lab.as_mut().unwrap()
+    }
+
+    fn any(&mut self) -> Option<TaskId> {
+        let ids: Vec<TaskId> = self.known.values().copied().collect();
+        self.dice.one_of(&ids)
+    }
+
+    fn start(&mut self) {
+        let count = 1 + self.dice.below(3);
+        let mut tasks = Vec::new();
+        let mut envs = Vec::new();
+        for _ in 0..count {
+            let again = self.dice.below(6) == 0;
+            if !again {
+                self.keys += 1;
+            }
+            let key =
+                format!("k{}", if again { 1 + self.dice.below(self.keys.max(1) as usize) as u64 } else { self.keys });
+            let mut request = StartRequest { command: "x".into(), key, ..StartRequest::default() };
+            if self.dice.below(3) == 0 {
+                request.after.extend(self.any().map(|id| TaskRef(id.to_string())));
+            }
+            let env: Env = [("E".to_owned(), EnvValue::Text(self.dice.below(3).to_string()))].into();
+            let (uuid, id) = TaskId::random();
+            tasks.push(NewTask { request, id, uuid: uuid.to_string(), env_digest: env_digest(&env) });
+            envs.push((env_digest(&env), env));
+        }
+        let keys: Vec<String> = tasks.iter().map(|t| t.request.key.clone()).collect();
+        if let Ok(Reply::Started(started)) = self.lab().ask(Ask::Start { tasks, envs }) {
+            for (key, (shown, _)) in keys.into_iter().zip(started) {
+                let id = match shown {
+                    Resolved::Live(task) => task.id,
+                    Resolved::Settled(id) => id,
+                };
+                if let Some(before) = self.known.get(&key) {
+                    assert!(*before == id || !self.kept.contains(before), "{}: {key} started twice", self.at);
+                }
+                self.known.insert(key, id);
+                self.kept.insert(id);
+            }
+        }
+    }
+
+    fn ask_about(&mut self, ask: impl FnOnce(TaskId) -> Ask) -> Option<(TaskId, Answer)> {
+        let id = self.any()?;
+        let answer = self.lab().ask(ask(id));
+        Some((id, answer))
+    }
+
+    fn remove(&mut self) {
+        // One that is refused was not tried, or was put back.
+        if let Some((id, Ok(_))) = self.ask_about(|id| Ask::Remove { id }) {
+            self.kept.remove(&id);
+            self.removed.insert(id);
+        }
+    }
+
+    /// Something happens to a run, and the supervisor may or may not be told.
+    fn world(&mut self) {
+        let running = self.lab().runs.running();
+        let Some((id, run)) = self.dice.one_of(&running) else { return };
+        let (how, code) = (self.dice.below(5), i32::try_from(self.dice.below(2)).unwrap());
+        let poke = self.dice.below(3) > 0;
+        let lab = self.lab();
+        match how {
+            0..3 => lab.runs.finish(id, run, code),
+            3 => lab.runs.obey(id, run),
+            _ => lab.runs.kill_shim(id, run),
+        }
+        if poke {
+            lab.poke(id);
+        }
+    }
+
+    fn step(&mut self) {
+        match self.dice.below(20) {
+            0..5 => self.start(),
+            5..7 => drop(self.ask_about(|id| Ask::Stop { id, reason: String::new() })),
+            7..9 => drop(self.ask_about(|id| Ask::Retry { id })),
+            9 => self.remove(),
+            10..14 => self.world(),
+            14 => {
+                let n = 1 + self.dice.below(4) as u64;
+                self.lab().store.fail_next(n);
+            }
+            15 => {
+                let seconds = 1 + self.dice.below(30) as u64;
+                self.lab().pass(seconds);
+            }
+            16 => {
+                let slow = self.dice.below(2) == 0;
+                self.lab().runs.slow(slow);
+            }
+            17 => self.poke_twice_with_a_retry(),
+            18 => self.lab().pass(1),
+            _ => {
+                let lab = self.lab.take().unwrap().reboot();
+                self.lab = Some(lab);
+            }
+        }
+    }
+
+    /// A poke, a retry and another poke that arrive together.
+    fn poke_twice_with_a_retry(&mut self) {
+        let Some(id) = self.any() else { return };
+        let lab = self.lab();
+        let (now, poke) = (lab.now, || octo::supervisor::core::Input::Poke { id });
+        lab.engine.core.step(poke(), now);
+        lab.engine.ask(u64::MAX, Actor::Owner("test".into()), Ask::Retry { id }, now);
+        lab.engine.core.step(poke(), now);
+        lab.turn();
+    }
+
+    fn check(&mut self) {
+        let (kept, removed, at) = (self.kept.clone(), self.removed.clone(), self.at.clone());
+        let lab = self.lab();
+        if let Err(wrong) = lab.engine.core.check() {
+            panic!("{at}: {wrong}");
+        }
+        let records: BTreeMap<TaskId, _> = lab.store.tasks().into_iter().map(|t| (t.id, t)).collect();
+        for id in kept {
+            let task = records.get(&id).unwrap_or_else(|| panic!("{at}: {id} is lost"));
+            assert!(lab.store.env(&task.env).is_ok(), "{at}: the environment of {id} is lost");
+        }
+        assert!(removed.iter().all(|id| !records.contains_key(id)), "{at}: a removed task came back");
+        assert!(lab.runs.running().len() <= SLOTS, "{at}: more run than there are slots");
+        assert!(lab.runs.all_started().values().all(|n| *n == 1), "{at}: a run started twice");
+    }
+
+    /// Everything that runs ends; then nothing may be left that has not.
+    fn finish(&mut self) {
+        let lab = self.lab();
+        lab.store.fail_next(0);
+        lab.runs.slow(false);
+        for _ in 0..200 {
+            for (id, run) in lab.runs.running() {
+                lab.runs.finish(id, run, 0);
+            }
+            lab.pass(31);
+            if lab.store.tasks().iter().all(|t| t.status.is_ended()) && lab.runs.running().is_empty() {
+                break;
+            }
+            // Ends that nobody pokes about are found by the sweep.
+            lab.now.boot += 600_000;
+        }
+        let at = &self.at;
+        let lab = self.lab.as_ref().unwrap();
+        for task in lab.store.tasks() {
+            let (here, run) = (lab.engine.core.task(task.id), lab.runs.state(task.id, task.run));
+            assert!(task.status.is_ended(), "{at}: stuck: {task:?}; in memory {here:?}; its run {run:?}");
+        }
+        assert!(lab.engine.core.settled_ids().len() == lab.store.tasks().len(), "{at}: something is not settled");
+    }
+}
+
+#[test]
+fn random_lives_keep_every_index_in_step() {
+    for seed in 1..=100_u64 {
+        let dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut story = Story {
+            lab: Some(Lab::new(SLOTS)),
+            dice,
+            keys: 0,
+            known: BTreeMap::new(),
+            kept: BTreeSet::new(),
+            removed: BTreeSet::new(),
+            at: String::new(),
+        };
+        for step in 0..80 {
+            story.at = format!("seed {seed}, step {step}");
+            story.step();
+            story.check();
+        }
+        story.finish();
+        story.check();
+    }
+}
