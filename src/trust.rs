@@ -58,6 +58,22 @@ pub fn installation(data_dir: &Path) -> io::Result<String> {
     read_id(&path)?.ok_or_else(|| io::Error::other(format!("{} holds no id; remove it", path.display())))
 }
 
+/// The mark of records in one workspace: this installation's id bound to the very folder `.octo`.
+///
+/// A clone or copy of the workspace is another folder, so its records are foreign there even to the same
+/// user, and no run of the original is started a second time. A workspace that is moved keeps its mark (its
+/// inode moves along); one that is restored from a backup asks for `octo trust`. And since the mark stands
+/// in every record, it must be of no use anywhere else.
+///
+/// # Errors
+/// When `.octo` cannot be looked at.
+pub fn bound(installation: &str, ws: &Workspace) -> io::Result<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = fs::symlink_metadata(&ws.octo)?.ino();
+    let digest = digest(format!("{installation}/{inode}").as_bytes());
+    Ok(digest.get(..32).unwrap_or(&digest).to_owned())
+}
+
 /// `None` when there is no file. One without a proper id (a power cut in its first second) is moved aside.
 fn read_id(path: &Path) -> io::Result<Option<String>> {
     let Some((bytes, _)) = read_settings_file(path)? else { return Ok(None) };

@@ -21,7 +21,8 @@ pub(super) fn run(world: &World, json: bool) -> Result<(), Failure> {
 fn examine(world: &World) -> Result<Vec<Finding>, Refused> {
     let workspace = world.workspace()?;
     // Without a mark nothing is trusted; the doctor says so rather than fail.
-    let mark = world.data.as_deref().and_then(|dir| crate::trust::installation(dir).ok()).unwrap_or_default();
+    let mark = world.data.as_deref().and_then(|dir| crate::trust::installation(dir).ok());
+    let mark = mark.and_then(|id| crate::trust::bound(&id, workspace).ok()).unwrap_or_default();
     let trust = Trust::load(workspace, &mark);
     let config = Config::load(&config::settings_of(world.vars.iter().cloned()), workspace, &trust);
     Ok(doctor::examine(&Context { workspace, config: &config, trust: &trust, exe: &world.exe }))

@@ -106,14 +106,19 @@ impl ProcessExecutor {
     fn launch_one(&self, task: &Task) -> Result<(), LaunchError> {
         let spec = LaunchSpec {
             shim: self.around.shim.clone(),
-            argv: vec!["/bin/sh".into(), "-c".into(), task.command.clone().into()],
+            // The second `--` is the shell's: a command line may begin with a dash.
+            argv: vec!["/bin/sh".into(), "-c".into(), "--".into(), task.command.clone().into()],
             cwd: if task.cwd.is_empty() { self.around.workspace.clone() } else { task.cwd.clone().into() },
             env: self.environment(task)?,
             leave_children: task.leave_children,
             log_quota: self.around.log_quota,
             open_files: self.around.open_files,
         };
-        let launched = self.dir(task.id, task.run).launch(&spec).map_err(|error| launch_error(&error))?;
+        let launched = self.dir(task.id, task.run).launch(&spec).map_err(|error| {
+            let mut error = launch_error(&error);
+            error.passing |= self.store.in_place().is_err();
+            error
+        })?;
         if let Err(error) = self.watcher.launched(task.id, launched.pokes, launched.child) {
             tracing::warn!(id = %task.id, %error, "a run is not watched; the sweep will find its end");
         }
@@ -195,6 +200,11 @@ impl ProcessExecutor {
 impl Executor for ProcessExecutor {
     fn look(&mut self, task: &Task) -> io::Result<Look> {
         let facts = self.dir(task.id, task.run).facts()?;
+        if !facts.folder {
+            // No folder means something only while all folders are where they were: one that was moved or
+            // deleted with everything else says nothing about its run, which goes on.
+            self.store.in_place().map_err(|gone| io::Error::other(gone.message))?;
+        }
         let report = self.report(task, &facts);
         if matches!((&facts.claim, &facts.exit), (ClaimFact::Real(_), ExitFact::Ended(_))) {
             self.sound.insert(task.id, task.run);

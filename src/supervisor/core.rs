@@ -289,6 +289,9 @@ impl Core {
     /// When the core wants to be called again, milliseconds since boot.
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
+        if self.pending.waits() {
+            return Some(0);
+        }
         let timer = self.timers.first().map(|(due, _)| *due);
         let removals = self.removing.values().chain(self.taking_back.values()).copied();
         timer.into_iter().chain(removals).min()

@@ -165,5 +165,5 @@ fn the_log_quota_stops_a_writer_and_says_so() {
     let task = world.ended(&id);
     assert_eq!(task["status"], "failed", "{task:#}");
     assert!(task["error"].as_str().unwrap().starts_with("log_quota"), "{task:#}");
-    assert_eq!(world.left(&id), Vec::<u32>::new());
+    wait_for("nothing to be left", || world.left(&id).is_empty());
 }

@@ -59,7 +59,7 @@ fn stop_kill_tasks_ends_everything_also_without_a_daemon() {
     world.octo(&["stop", "--kill-tasks"]).exits(0);
     assert_eq!(world.daemon_pid(), None);
     for id in running.iter().chain([&queued]) {
-        assert_eq!(world.left(id), Vec::<u32>::new());
+        wait_for("nothing to be left", || world.left(id).is_empty());
     }
     world.start();
     for id in running.iter().chain([&queued]) {

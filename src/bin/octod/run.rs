@@ -230,9 +230,10 @@ fn raise_descriptor_limit() -> Option<u64> {
 }
 
 async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<(), Failure> {
-    let installation = octo::trust::installation(&data_dir()?).map_err(|e| {
-        Failure::new(1, format!("this installation's mark cannot be read or made: {e}"), "`octo doctor`")
-    })?;
+    let installation =
+        octo::trust::installation(&data_dir()?).and_then(|id| octo::trust::bound(&id, workspace)).map_err(|e| {
+            Failure::new(1, format!("this installation's mark cannot be read or made: {e}"), "`octo doctor`")
+        })?;
     let trust = Trust::load(workspace, &installation);
     let stamp = octo::task::Stamp::from_millis(supervisor::now().wall);
     let _ = trust.establish(workspace, &stamp).inspect_err(|error| tracing::warn!(%error, "the workspace has no mark"));

@@ -153,6 +153,13 @@ pub(super) struct Pending {
     cleanup: BTreeSet<TaskId>,
 }
 
+impl Pending {
+    /// Whether something is still to be saved or done.
+    pub(super) fn waits(&self) -> bool {
+        !self.effects.is_empty() || !self.dirty.is_empty() || !self.removed.is_empty()
+    }
+}
+
 impl Core {
     /// Queues an effect; it is done when the saves of `after` (if any) are durable.
     pub(super) fn emit(&mut self, after: Option<TaskId>, effect: Effect) {
@@ -186,6 +193,11 @@ impl Core {
     /// Whether the record of this id is removed by the present batch.
     pub(super) fn is_leaving(&self, id: TaskId) -> bool {
         self.pending.removed.contains(&id) || self.pending.cleanup.contains(&id)
+    }
+
+    /// Whether the task is saved with the present batch.
+    pub(super) fn is_dirty(&self, id: TaskId) -> bool {
+        self.pending.dirty.contains(&id)
     }
 
     pub(super) fn touch_marks(&mut self) {

@@ -241,7 +241,7 @@ impl Core {
         match self.live_task(id) {
             Some(live) => {
                 let mut task = live.task.clone();
-                task.rev += 1;
+                task.rev += u64::from(self.is_dirty(id));
                 Reply::Task(Box::new(task))
             }
             None => Reply::Done,
