@@ -60,10 +60,21 @@ impl Watcher {
 
     /// Watches a run that was just launched.
     ///
+    /// A shim whose socket cannot be watched gets a thread of its own that waits for it.
+    ///
     /// # Errors
-    /// When the pipe cannot be watched; the run is found by the sweep then.
+    /// When there is no thread either; the run is found by the sweep then.
     pub fn launched(&self, id: TaskId, pokes: OwnedFd, child: Child) -> io::Result<()> {
-        self.add(id, Source::Socket { fd: pokes, child })
+        let Err((error, source)) = self.add(id, Source::Socket { fd: pokes, child }) else { return Ok(()) };
+        tracing::warn!(%id, %error, "a run has a thread of its own to wait for it");
+        let pokes = self.pokes.clone();
+        let wait = move || {
+            if let Source::Socket { mut child, .. } = source {
+                let _ = child.wait();
+            }
+            pokes.send(Input::Poke { id });
+        };
+        std::thread::Builder::new().name("waiter".to_owned()).spawn(wait).map(drop)
     }
 
     /// Tells the shim of a task that the end of its run is on disk in the record; once. `false`: there is
@@ -84,7 +95,7 @@ impl Watcher {
         let Some(pid) = rustix::process::Pid::from_raw(claim.shim.pid) else { return Ok(()) };
         match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
             Ok(fd) if crate::run::proc_start(claim.shim.pid) == Some(claim.shim.start) => {
-                self.add(id, Source::Pidfd { _fd: fd })
+                self.add(id, Source::Pidfd { _fd: fd }).map_err(|(error, _)| error)
             }
             // It is gone already: that is news.
             Ok(_) | Err(Errno::SRCH) => {
@@ -95,7 +106,8 @@ impl Watcher {
         }
     }
 
-    fn add(&self, id: TaskId, source: Source) -> io::Result<()> {
+    /// Gives the source back when it cannot be watched.
+    fn add(&self, id: TaskId, source: Source) -> Result<(), (io::Error, Source)> {
         let mut state = self.lock();
         state.next += 1;
         let token = state.next;
@@ -103,7 +115,10 @@ impl Watcher {
             let fd = match &source {
                 Source::Socket { fd, .. } | Source::Pidfd { _fd: fd } => fd,
             };
-            epoll::add(&*self.epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?;
+            let added = epoll::add(&*self.epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
+            if let Err(errno) = added {
+                return Err((errno.into(), source));
+            }
         }
         if matches!(source, Source::Socket { .. }) {
             state.untold.insert(id, token);

@@ -346,6 +346,23 @@ fn a_retry_is_a_new_run_with_a_clean_sheet() {
     lab.finish(id, 0);
     assert_eq!(lab.task(id).notices.len(), 2);
     assert_eq!((lab.runs.started(id, 1), lab.runs.started(id, 2)), (1, 1));
+    let lab = lab.reboot();
+    assert_eq!(lab.engine.core.notices_after(0, 9).0, [(1, id), (2, id)], "both ends are told after a restart");
+}
+
+#[test]
+fn a_retry_does_not_wait_for_what_completed_and_was_removed() {
+    let mut lab = Lab::new(2);
+    let first = lab.start("first");
+    let then = started(&lab.start_with("then", |r| r.after = vec![TaskRef(first.to_string())]));
+    lab.pass(1);
+    lab.finish(first, 0);
+    lab.pass(1);
+    lab.finish(then, 1);
+    lab.ask(Ask::Remove { id: first }).unwrap();
+    lab.ask(Ask::Retry { id: then }).unwrap();
+    lab.pass(2);
+    assert_eq!(lab.status(then), Status::Running);
 }
 
 #[test]

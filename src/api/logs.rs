@@ -54,7 +54,7 @@ pub(super) async fn logs(
     query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Result<Response, Error> {
     let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
-    let id = state.id_of(reference).await?;
+    let id = state.id_for(&peer, reference).await?;
     state.check(&peer, Rights::Look(id)).await?;
     let follow = query.follow;
     let (found, size) = Follow::open(&state, id, query).await?;

@@ -74,9 +74,20 @@ impl State {
         let (found, more) = self.supervisor.query(move |core| core.notices_after(after, PAGE)).await?;
         let mut page = NoticePage { cursor: after, more, ..NoticePage::default() };
         for (seq, id) in found {
+            let task = match self.record(id).await {
+                Ok(task) => task,
+                // It cannot be read just now: the cursor stays before it.
+                Err(refused) if refused.code == RefusedCode::Unavailable && page.notices.is_empty() => {
+                    return Err(refused);
+                }
+                Err(refused) if refused.code == RefusedCode::Unavailable => break,
+                // A task that was removed in the meantime has nothing to tell any more.
+                Err(_) => {
+                    page.cursor = seq;
+                    continue;
+                }
+            };
             page.cursor = seq;
-            // A task that was removed in the meantime has nothing to tell any more.
-            let Ok(task) = self.record(id).await else { continue };
             if let Some(notice) = task.notices.iter().find(|n| n.seq == seq).cloned() {
                 page.notices.push(NoticeItem { notice, task });
             }

@@ -88,7 +88,7 @@ impl State {
     }
 }
 
-fn forbidden() -> Refused {
+pub(super) fn forbidden() -> Refused {
     Refused::new(RefusedCode::Forbidden, "a task may only look at itself")
         .hint("start it with `--allow-dispatch` to let it start tasks; everything else is its owner's")
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::State;
+use super::peer::forbidden;
+use super::{Peer, State};
 use crate::command::{Refused, RefusedCode, TaskRef};
 use crate::store::{ReadError, Store};
 use crate::supervisor::core::Resolved;
@@ -34,12 +35,22 @@ impl State {
     pub(super) async fn id_of(&self, reference: TaskRef) -> Result<TaskId, Refused> {
         self.supervisor.query(move |core| core.resolve(&reference)).await?
     }
+
+    /// As [`State::id_of`]; a task does not even learn which others there are.
+    pub(super) async fn id_for(&self, peer: &Peer, reference: TaskRef) -> Result<TaskId, Refused> {
+        match (self.id_of(reference).await, peer) {
+            (Err(_), Peer::Task(_)) => Err(forbidden()),
+            (found, _) => found,
+        }
+    }
 }
 
 fn read_one(store: &Store, id: TaskId) -> Result<Task, Refused> {
     store.read(id).map_err(|error| match error {
         ReadError::NotFound => Refused::no_such_task(id),
-        ReadError::Bad { why } | ReadError::Io { why } => {
+        ReadError::Io { why } => Refused::new(RefusedCode::Unavailable, format!("task {id} cannot be read: {why}"))
+            .hint("try again; `octo doctor` says more"),
+        ReadError::Bad { why } => {
             Refused::new(RefusedCode::Storage, format!("the record of task {id} cannot be read: {why}"))
                 .hint("`octo doctor` says what to do")
         }

@@ -242,7 +242,7 @@ pub(super) async fn show(
     query: Result<Query<ShowQuery>, QueryRejection>,
 ) -> Result<Json<Task>, Error> {
     let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
-    let id = state.id_of(reference).await?;
+    let id = state.id_for(&peer, reference).await?;
     state.check(&peer, Rights::Look(id)).await?;
     Ok(Json(state.wait_for(id, &query).await?))
 }
@@ -291,7 +291,7 @@ pub(super) async fn stop(
     Sent(body): Sent,
 ) -> Result<Json<Task>, Error> {
     let request: StopRequest = json_or_default(&body)?;
-    let id = state.id_of(reference).await?;
+    let id = state.id_for(&peer, reference).await?;
     state.check(&peer, Rights::Stop(id)).await?;
     state.change(&peer, &headers, Ask::Stop { id, reason: request.reason }).await
 }
@@ -303,7 +303,7 @@ pub(super) async fn retry(
     headers: HeaderMap,
 ) -> Result<Json<Task>, Error> {
     state.check(&peer, Rights::Own).await?;
-    let id = state.id_of(reference).await?;
+    let id = state.id_for(&peer, reference).await?;
     state.change(&peer, &headers, Ask::Retry { id }).await
 }
 
@@ -327,7 +327,7 @@ pub(super) async fn remove(
     headers: HeaderMap,
 ) -> Result<Json<serde_json::Value>, Error> {
     state.check(&peer, Rights::Own).await?;
-    let id = state.id_of(reference).await?;
+    let id = state.id_for(&peer, reference).await?;
     state.supervisor.ask(peer.actor(surface(&headers)), Ask::Remove { id }).await?;
     Ok(Json(serde_json::json!({ "removed": id })))
 }

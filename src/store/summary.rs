@@ -46,6 +46,9 @@ pub struct Summary {
     /// The highest sequence number of its notices; 0: none.
     #[serde(rename = "q", default, skip_serializing_if = "is_zero")]
     pub last_seq: u64,
+    /// The numbers of its other notices (a retried task has one for each end); nearly always none.
+    #[serde(rename = "Q", default, skip_serializing_if = "no_seqs")]
+    pub earlier_seqs: Box<[u64]>,
     /// [`env_key`] of the environment that it names; 0: none.
     #[serde(rename = "v", default, skip_serializing_if = "is_zero")]
     pub env: u64,
@@ -58,6 +61,7 @@ impl Summary {
     /// The summary of a record.
     #[must_use]
     pub fn of(task: &Task) -> Self {
+        let last_seq = task.notices.iter().map(|n| n.seq).max().unwrap_or(0);
         Summary {
             id: task.id,
             number: task.number,
@@ -68,11 +72,17 @@ impl Summary {
             completed_ms: millis(&task.completed_at),
             title: brief(task.title()),
             key_hash: key_hash(&task.key),
-            last_seq: task.notices.iter().map(|n| n.seq).max().unwrap_or(0),
+            last_seq,
+            earlier_seqs: task.notices.iter().map(|n| n.seq).filter(|seq| *seq != last_seq).collect(),
             env: env_key(&task.env),
             exit_code: task.exit_code,
         }
     }
+}
+
+#[allow(clippy::borrowed_box, reason = "serde hands over the field as it is")]
+fn no_seqs(seqs: &Box<[u64]>) -> bool {
+    seqs.is_empty()
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -32,6 +32,7 @@ mod schedule;
 
 pub use batch::{Batch, Effect, Saved};
 pub use commands::{Ask, NewTask, Reply};
+pub use judge::FOLD_AGAIN_MS;
 pub use query::{Page, Resolved, list_cursor};
 
 /// The moment of an input.
@@ -103,8 +104,8 @@ pub enum Input {
     Folded {
         /// The task.
         id: TaskId,
-        /// Whether it is done.
-        done: bool,
+        /// Whether it is done; else, how many milliseconds later it is tried again.
+        done: Result<(), u64>,
     },
     /// A removed task's files are gone (or not yet).
     FilesRemoved {

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Event;
-use super::core::{Ask, Batch, Core, Effect, Input, NewTask, Now, Reply, RequestId, Saved};
+use super::core::{Ask, Batch, Core, Effect, FOLD_AGAIN_MS, Input, NewTask, Now, Reply, RequestId, Saved};
 use crate::command::{Actor, Refused, RefusedCode};
 use crate::exec::Executor;
 use crate::store::{Persist, ReadError, SaveError, Write};
@@ -38,6 +38,9 @@ pub struct Engine<S, E> {
     /// What runs tasks.
     pub exec: E,
 }
+
+/// When a fold is tried again that failed: what is in its way will hardly go by itself.
+const FOLD_FAILED_MS: u64 = 60_000;
 
 /// Turns of the inner loop after which the engine gives other inputs a chance.
 const ROUNDS: usize = 64;
@@ -171,6 +174,14 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         }
         let (ids, writes): (Vec<_>, Vec<_>) = batch.writes.into_iter().unzip();
         let results = self.store.save(&writes);
+        for group in &batch.together {
+            // A batch that failed goes back before its intent does: a death in between leaves all or nothing.
+            let failed = |id: &TaskId| ids.iter().zip(&results).any(|(other, result)| other == id && result.is_err());
+            if group.iter().any(failed) {
+                let back: Vec<Write> = group.iter().map(|id| Write::Remove(*id)).collect();
+                self.store.save(&back);
+            }
+        }
         saved.failed.extend(ids.into_iter().zip(results).filter_map(|(id, result)| result.err().map(|e| (id, e))));
         // All are there now, or none of them shall be: the core takes back those of a batch that failed.
         for first in batch.together.iter().filter_map(|group| group.first()) {
@@ -235,10 +246,14 @@ impl<S: Persist, E: Executor> Engine<S, E> {
     fn fold(&mut self, id: TaskId, now: Now) {
         // A retry that came in the same turn may have begun the next run.
         let Some(task) = self.core.task(id).filter(|task| task.status.is_ended()) else { return };
-        let done = self.exec.fold(task).unwrap_or_else(|error| {
-            tracing::warn!(%id, %error, "could not fold a run folder away; it is tried again");
-            false
-        });
+        let done = match self.exec.fold(task) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(FOLD_AGAIN_MS),
+            Err(error) => {
+                tracing::warn!(%id, %error, "could not fold a run folder away; it is tried again in a minute");
+                Err(FOLD_FAILED_MS)
+            }
+        };
         self.core.step(Input::Folded { id, done }, now);
     }
 }

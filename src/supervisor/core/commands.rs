@@ -270,6 +270,8 @@ impl Core {
         task.run += 1;
         task.stop = None;
         task.launches = 0;
+        // What completed and was removed since then is no reason to wait.
+        task.after.retain(|dep| self.status_of(*dep).is_some());
         task.result.clear();
         task.error.clear();
         task.exit_code = None;

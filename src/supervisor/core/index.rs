@@ -43,8 +43,8 @@ impl Core {
             self.keys.insert(summary.key_hash, id);
         }
         self.ended_order.insert((summary.completed_ms, summary.number));
-        if summary.last_seq != 0 {
-            self.notice_order.insert(summary.last_seq, id);
+        for seq in summary.earlier_seqs.iter().chain([&summary.last_seq]).filter(|seq| **seq != 0) {
+            self.notice_order.insert(*seq, id);
         }
         self.use_env(summary.env);
         self.settled.insert(id, summary);
@@ -56,7 +56,9 @@ impl Core {
             remove_own(&mut self.numbers, &summary.number, id);
             remove_own_hash(&mut self.keys, summary.key_hash, id);
             self.ended_order.remove(&(summary.completed_ms, summary.number));
-            remove_own(&mut self.notice_order, &summary.last_seq, id);
+            for seq in summary.earlier_seqs.iter().chain([&summary.last_seq]) {
+                remove_own(&mut self.notice_order, seq, id);
+            }
             self.release_env(summary.env);
         }
         let live = self.live.remove(&id)?;

@@ -10,6 +10,9 @@ use crate::store::Summary;
 use crate::supervisor::Event;
 use crate::task::{Delivery, Kind, Notice, NoticeKind, Status, Step, Stop, Task, TaskId};
 
+/// When a fold is tried again that found a lock still held, or a notice still owed.
+pub const FOLD_AGAIN_MS: u64 = 1000;
+
 /// Launches that may fail before the task does.
 const LAUNCHES: u32 = 3;
 
@@ -245,20 +248,18 @@ impl Core {
         self.release_dependents(id, now);
     }
 
-    pub(super) fn folded(&mut self, id: TaskId, done: bool, now: Now) {
+    pub(super) fn folded(&mut self, id: TaskId, done: Result<(), u64>, now: Now) {
         let Some(live) = self.live.get(&id) else { return };
         if live.phase != Phase::Settling {
             return;
         }
-        if !done || live.task.owes_notices() {
-            self.set_due(id, Some(now.boot + 1000));
+        let again = done.err().or(live.task.owes_notices().then_some(FOLD_AGAIN_MS));
+        if let Some(again) = again {
+            self.set_due(id, Some(now.boot + again));
             return;
         }
         if let Some(live) = self.unindex(id) {
             let summary = Summary::of(&live.task);
-            for notice in &live.task.notices {
-                self.notice_order.insert(notice.seq, id);
-            }
             self.insert_settled(summary.clone());
             self.emit(None, Effect::NoteEnded(summary));
         }
