@@ -20,6 +20,9 @@ use crate::supervisor::core::{Ask, NewTask, Reply, Resolved, list_cursor};
 use crate::supervisor::{Event, leaving};
 use crate::task::{Kind, Task, TaskId};
 
+/// A task waits for this many others at most: each is looked up on the supervisor's thread.
+const AFTER_MAX: usize = 64;
+
 /// A start takes this many tasks at once: one sync of the folder still covers them in about a second.
 const BATCH_MAX: usize = 10_000;
 
@@ -156,6 +159,12 @@ fn check_request(request: &StartRequest) -> Result<(), Refused> {
     if request.kind == Kind::Agent || !request.agent_id.is_empty() {
         return Err(Refused::new(RefusedCode::Unsupported, "this version of Octo runs no agents yet")
             .hint("run `claude -p \"...\"` as a command: `octo bg 'claude -p \"...\"'`"));
+    }
+    if request.after.len() > AFTER_MAX {
+        return bad(
+            &format!("a task can wait for {AFTER_MAX} others at most"),
+            "chain them: let one wait for the next",
+        );
     }
     if request.command.trim().is_empty() {
         return bad("there is no command to run", "write one: `octo bg 'make test'`");
