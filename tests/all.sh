@@ -48,8 +48,7 @@ step 'packages'; packages
 step 'format'; cargo fmt --check
 step 'lints'; cargo clippy --locked --all-targets -- -D warnings
 step 'documentation'; RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
-step 'tests'; cargo test --locked --lib --bins --tests --no-fail-fast
-step 'documentation tests'; cargo test --locked --doc
+step 'tests'; cargo test --locked --no-fail-fast
 if [ "${1:-}" != quick ]; then
   step 'dependencies'; deny
   step 'end to end'
