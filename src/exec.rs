@@ -81,6 +81,9 @@ pub trait Executor {
     /// Ends what a dead run left behind, in the background; `Input::LeftEnded` follows.
     fn end_left(&mut self, id: TaskId, run: u32, claim: Option<Claim>);
 
+    /// Tells the shim of the task's run, if it is one of this daemon's, that the end is on disk in the record.
+    fn tell_saved(&mut self, id: TaskId);
+
     /// Folds the task's run folders away; false when a run's lock is still held.
     ///
     /// # Errors

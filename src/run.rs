@@ -82,20 +82,18 @@
 //!
 //! | fact | put on disk by | what it proves; what its loss means |
 //! |---|---|---|
-//! | `tasks/<id>/` | whoever makes it syncs `tasks/`: the store before the accept is told, else `launch` | that the rows below can be found |
-//! | `run-N/` | the shim: it syncs `run-N/`, then `tasks/<id>/`, between the link and the release | lost together with its claim, hence before the release: `dispatched` is *not spawned* and is launched as the same run; a record that says `running` already is *cut off* |
-//! | `claim.json`, the name | the same two syncs | the command may have run. It is there whenever the command was released, so no run starts twice |
-//! | `claim.json`, the content | nobody | it names processes of a boot that is over. Empty or torn it is unreadable, which is still *cut off* |
+//! | `launch <id> N` in the journal | the store, in the same sync as the record's acceptance or as the end that freed the slot; the launch waits for it | that run N may have begun. After a power cut a start gives such a run a claim of unknown processes if nothing is left of its folder: it is *cut off*, and no run starts twice |
+//! | `tasks/<id>/`, `run-N/`, `claim.json` | nobody; the system in its own time, and a checkpoint before the journal forgets the launch | the same as the journal's `launch`. After a death of the daemon alone they are all there, and the table above reads them |
 //! | a void claim | its own sync, then one of `run-N/`, before anybody acts on it | the command never ran. Its loss harms nobody: the shim it was meant for is gone too |
-//! | `exit.json` | the shim, after the rename and the poke, before its lock falls; but not when the daemon that launched it says meanwhile ([`SAVED`]) that the record's end is on disk: then nobody asks this file again | how the run ended. Lost while the record does not tell the end either: *cut off*, never a success and never a second run |
+//! | `exit.json` | the shim, with the folders above it, after the rename and the poke, before its lock falls; but not when the daemon that launched it says meanwhile ([`SAVED`]) that the record's end is on disk: then nobody asks this file again | how the run ended. Lost while the record does not tell the end either: *cut off*, never a success and never a second run |
 //! | the space for `exit.json` | nobody; it is only reserved | nothing: it holds while the machine is up, and later nobody writes there |
 //! | a kept log's name | `fold` syncs `tasks/` before the folder is moved | that the log is not lost with its folder |
 //! | moves to the trash, deletions | nobody | undone, they are done again: `fold` may be repeated |
 //! | `out.log` | nobody | logs survive the daemon, not a power cut |
 //!
-//! So a run costs the daemon no sync at its launch and the shim two syncs of folders before the command.
-//! Its end costs the daemon one synced file and a share of one sync of `tasks/`, and the shim nothing, as
-//! long as that daemon lives; a shim whose daemon is gone or slow (a second) syncs file and folder itself.
+//! So a run costs no sync of its own: its launch shares the one of its acceptance or of another run's end, and
+//! its end shares one with whatever happens at the same time. A shim whose daemon is gone or slow (a second)
+//! syncs `exit.json` and all folders on the way to it itself.
 
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,7 @@
 //! | word | what is broken |
 //! |---|---|
 //! | `no_claim` | a shim runs its command without having won the claim |
-//! | `no_folder_fsync` | the folder of a saved record is not synced |
+//! | `no_folder_fsync` | what gives saved records their names for good is not synced |
 //! | `daemon_as_parent` | runs end with the daemon, as if they were its own children |
 //! | `told_before_saved` | a request is answered before its record is on disk |
 
@@ -36,18 +36,18 @@ mod active {
     #[derive(Debug)]
     pub(crate) struct Late {
         store: Arc<Store>,
-        later: mpsc::Sender<Vec<Write>>,
+        later: mpsc::Sender<(Vec<Write>, Vec<Vec<TaskId>>)>,
     }
 
     impl Late {
         pub(crate) fn new(store: Arc<Store>) -> Late {
-            let (later, due) = mpsc::channel::<Vec<Write>>();
+            let (later, due) = mpsc::channel::<(Vec<Write>, Vec<Vec<TaskId>>)>();
             let behind = Arc::clone(&store);
             std::thread::spawn(move || {
-                for batch in due {
+                for (batch, together) in due {
                     #[allow(clippy::disallowed_methods)] // the lateness itself
                     std::thread::sleep(Duration::from_millis(10));
-                    let _ = behind.save(&batch);
+                    let _ = behind.save(&batch, &together);
                 }
             });
             Late { store, later }
@@ -55,8 +55,8 @@ mod active {
     }
 
     impl Persist for Late {
-        fn save(&self, batch: &[Write]) -> Vec<Result<(), SaveError>> {
-            let _ = self.later.send(batch.to_vec());
+        fn save(&self, batch: &[Write], together: &[Vec<TaskId>]) -> Vec<Result<(), SaveError>> {
+            let _ = self.later.send((batch.to_vec(), together.to_vec()));
             batch.iter().map(|_| Ok(())).collect()
         }
         fn read(&self, id: TaskId) -> Result<Task, ReadError> {
@@ -73,9 +73,6 @@ mod active {
         }
         fn env_digests(&self) -> Vec<String> {
             self.store.env_digests()
-        }
-        fn drop_intent(&self, first: TaskId) {
-            self.store.drop_intent(first);
         }
     }
 }

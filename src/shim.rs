@@ -15,8 +15,8 @@
 //!    process, which closes its copy of the lock and waits on a pipe; end of file there means that the
 //!    shim died, and it exits.
 //! 2. *Claim.* It links `claim.json`. Lost: it kills the waiting child, takes its temporary files away
-//!    and exits. Won: it syncs the folder and its name, and releases the child, unless a SIGTERM came,
-//!    which makes it an end with the reason `stop` and no run. It pokes `c`.
+//!    and exits. Won: it releases the child, unless a SIGTERM came, which makes it an end with the reason
+//!    `stop` and no run. It pokes `c`.
 //! 3. *Watch.* It sleeps until a child ends, SIGTERM comes, or the log's size is to be looked at. The
 //!    command's end is seen without reaping it, so that the group's number stays its own. What else
 //!    becomes its child is reaped on the way.
@@ -138,7 +138,7 @@ impl Shim<'_> {
             folder.give_up();
             return won.map(|_| Done::Lost);
         }
-        let exit = self.run_claimed(&folder, &log, child);
+        let exit = self.run_claimed(&log, child);
         self.hold.at("before_exit");
         folder.record_end(&exit, || {
             self.pokes.poke(b'x');
@@ -158,11 +158,7 @@ impl Shim<'_> {
     }
 
     /// Runs the command to its end, unless something speaks against its release.
-    fn run_claimed(&self, folder: &Folder, log: &File, mut child: Child) -> Exit {
-        if let Err(e) = folder.sync_claim() {
-            child.discard();
-            return Exit { error: Some(format!("launch: the claim cannot be put on disk: {e}")), ..ended(None, log) };
-        }
+    fn run_claimed(&self, log: &File, mut child: Child) -> Exit {
         if stop_waits() {
             let status = child.discard();
             return Exit { reason: Some(ExitReason::Stop), ..ended(status, log) };

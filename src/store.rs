@@ -1,23 +1,24 @@
 //! Keeps records safe: the only code that writes `.octo/tasks/<id>.json`.
 //!
 //! ```text
-//!   driver --save(batch)--> Store --temp, fsync, rename, fsync folder--> .octo/tasks/<id>.json
-//!      ^                      |                                          .octo/env/<digest>
-//!      `----one result each---'                                          .octo/marks.json
-//!   boot ----load()-------> Store <--names, index.jsonl, the few records that are unsettled
+//!   driver --save(batch)--> Store --one frame, one sync--> .octo/journal-N
+//!      ^                      |----temp, rename----------> .octo/tasks/<id>.json
+//!      `----one result each---'----temp, sync, rename----> .octo/env/<digest>, .octo/marks.json
+//!   boot ----load()-------> Store <--the journal, names, index.jsonl, the few records that are unsettled
 //! ```
 //!
 //! The store knows no policy: it does not number tasks, judge runs or decide what is removed. It promises
 //! three things. A save that returned `Ok` survives a power cut. A save that failed leaves the old file as
-//! it was (only a failed sync of the *folder* leaves open which of the two is there: then
+//! it was (only a failed rename after the sync leaves open which of the two is there after a power cut: then
 //! [`SaveError::maybe_visible`] says so). And a file that cannot be understood is set aside, byte for byte,
 //! and reported: it is never overwritten and never stops a start.
 //!
-//! **Group commit** ([`Store::save`]): all temps of a batch are written and synced side by side, then
-//! renamed, then the folder is synced once. Environments and marks are durable before the records that need
-//! them become visible.
+//! **Group commit** ([`Store::save`]): all records, removals and launches of a batch are one frame of the
+//! journal (`journal.rs`) and one sync; the record files follow without any. A start does again what they do not
+//! show yet (`redo.rs`). Environments and marks are durable before the records that need them become visible.
 //!
-//! **A batch** is accepted as a whole: its intent is on disk before its first record (`intent.rs`).
+//! **A launch** is a fact of its own: a run begins only after the journal says that it may. So no claim and
+//! no run folder has to be synced, and none that a power cut takes away lets a run begin twice.
 //!
 //! **The index** (`index.jsonl`) is a cache of one line per ended task, so that a start need not open
 //! 100,000 records. A line is trusted only while nothing was saved for its task since: saving a record that
@@ -43,10 +44,11 @@ mod env;
 mod error;
 mod folders;
 mod index;
-mod intent;
+mod journal;
 mod load;
 mod quarantine;
 mod record;
+mod redo;
 mod save;
 mod summary;
 mod verify;
@@ -75,6 +77,7 @@ pub struct Store {
     /// Environments that this process made durable; others are written again, which also mends damaged ones.
     durable_envs: Mutex<HashSet<String>>,
     index: Mutex<index::Index>,
+    journal: Mutex<journal::Journal>,
     marks: Mutex<Marks>,
 }
 
@@ -82,12 +85,7 @@ pub struct Store {
 #[derive(Debug, Clone)]
 pub enum Write {
     /// Writes a task's record.
-    Task {
-        /// The record.
-        task: Box<Task>,
-        /// Also makes `tasks/<id>/`: a task that has a folder is unsettled, one without is ended and folded.
-        folder: bool,
-    },
+    Task(Box<Task>),
     /// Removes a task's record; one that is not there counts as removed.
     Remove(TaskId),
     /// Keeps a caller's environment. It is on disk before any record of the same batch that names it.
@@ -97,10 +95,27 @@ pub enum Write {
         /// The environment.
         env: Env,
     },
-    /// Accepts a batch as a whole: all its records in one file, before the first record.
-    Intent(Vec<Task>),
+    /// Lets a run begin: after a power cut it may have, whatever is left of its folder.
+    Launch {
+        /// The task.
+        id: TaskId,
+        /// Its run.
+        run: u32,
+    },
     /// Keeps the high-water marks. They are on disk before any removal of the same batch.
     Marks(Marks),
+}
+
+impl Write {
+    /// The task that it is about, if it is about one.
+    #[must_use]
+    pub fn task(&self) -> Option<TaskId> {
+        match self {
+            Write::Task(task) => Some(task.id),
+            Write::Remove(id) | Write::Launch { id, .. } => Some(*id),
+            Write::Env { .. } | Write::Marks(_) => None,
+        }
+    }
 }
 
 /// High-water marks of what is never used twice; kept in `.octo/marks.json`.
@@ -134,7 +149,7 @@ impl Marks {
 /// What a start finds on disk.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// Every record with a folder, and every one that has not ended; in the order of numbers.
+    /// Every record with a folder, that owes a notice, or that has not ended; in the order of numbers.
     pub live: Vec<Task>,
     /// All others, in no particular order.
     pub ended: Vec<Summary>,
@@ -166,7 +181,7 @@ impl fmt::Display for Problem {
 /// What the driver needs of a store; tests put one in memory in its place.
 pub trait Persist: Send + Sync {
     /// See [`Store::save`].
-    fn save(&self, batch: &[Write]) -> Vec<Result<(), SaveError>>;
+    fn save(&self, batch: &[Write], together: &[Vec<TaskId>]) -> Vec<Result<(), SaveError>>;
     /// See [`Store::read`].
     ///
     /// # Errors
@@ -183,13 +198,11 @@ pub trait Persist: Send + Sync {
     fn drop_env(&self, digest: &str);
     /// See [`Store::env_digests`].
     fn env_digests(&self) -> Vec<String>;
-    /// See [`Store::drop_intent`].
-    fn drop_intent(&self, first: TaskId);
 }
 
 impl Persist for Store {
-    fn save(&self, batch: &[Write]) -> Vec<Result<(), SaveError>> {
-        Store::save(self, batch)
+    fn save(&self, batch: &[Write], together: &[Vec<TaskId>]) -> Vec<Result<(), SaveError>> {
+        Store::save(self, batch, together)
     }
     fn read(&self, id: TaskId) -> Result<Task, ReadError> {
         Store::read(self, id)
@@ -206,14 +219,11 @@ impl Persist for Store {
     fn env_digests(&self) -> Vec<String> {
         Store::env_digests(self)
     }
-    fn drop_intent(&self, first: TaskId) {
-        Store::drop_intent(self, first);
-    }
 }
 
 impl<P: Persist + ?Sized> Persist for std::sync::Arc<P> {
-    fn save(&self, batch: &[Write]) -> Vec<Result<(), SaveError>> {
-        (**self).save(batch)
+    fn save(&self, batch: &[Write], together: &[Vec<TaskId>]) -> Vec<Result<(), SaveError>> {
+        (**self).save(batch, together)
     }
     fn read(&self, id: TaskId) -> Result<Task, ReadError> {
         (**self).read(id)
@@ -229,9 +239,6 @@ impl<P: Persist + ?Sized> Persist for std::sync::Arc<P> {
     }
     fn env_digests(&self) -> Vec<String> {
         (**self).env_digests()
-    }
-    fn drop_intent(&self, first: TaskId) {
-        (**self).drop_intent(first);
     }
 }
 

@@ -35,7 +35,9 @@ struct State {
     dead: bool,
     failures: u64,
     noted: Vec<Summary>,
-    intents: BTreeMap<TaskId, Vec<Task>>,
+    /// The last frame of the journal: a start completes what a death left of it.
+    frame: Vec<Write>,
+    launched: BTreeSet<(TaskId, u32)>,
 }
 
 impl MemStore {
@@ -47,8 +49,9 @@ impl MemStore {
 
     /// Lets `n` more writes through; then the process counts as dead and every save fails for good.
     ///
-    /// A batch in which it dies is applied up to the last write that was let through, as on a disk, but fails
-    /// as a whole: a dead process tells nobody what it saved.
+    /// The frame of the journal counts as one write, and so does each record that is put in its place. A batch
+    /// in which it dies fails as a whole, since a dead process tells nobody what it saved; but when its frame
+    /// was let through, a start completes it.
     pub fn die_after(&self, n: u64) {
         let mut state = self.state();
         state.dies_after = Some(state.written + n);
@@ -91,10 +94,10 @@ impl MemStore {
         ids.into_iter().filter_map(|id| self.task(id)).collect()
     }
 
-    /// Tells whether `tasks/<id>/` is there.
+    /// Tells whether it was noted that a run may begin.
     #[must_use]
-    pub fn has_folder(&self, id: TaskId) -> bool {
-        self.state().folders.contains(&id)
+    pub fn may_have_begun(&self, id: TaskId, run: u32) -> bool {
+        self.state().launched.contains(&(id, run))
     }
 
     /// Takes `tasks/<id>/` away, as folding a settled task does.
@@ -117,12 +120,9 @@ impl MemStore {
     /// Starts anew on what is on the disk: the store works again, and this is what a start finds.
     #[must_use]
     pub fn boot(&self) -> Loaded {
-        let intents = std::mem::take(&mut self.state().intents);
-        for task in intents.into_values().flatten() {
-            let known = self.state().records.contains_key(&task.id);
-            if !known {
-                let _ = self.state().put(&task, true);
-            }
+        let frame = std::mem::take(&mut self.state().frame);
+        for write in frame {
+            self.state().place(&write);
         }
         let tasks = self.tasks();
         let mut state = self.state();
@@ -132,7 +132,7 @@ impl MemStore {
             let summary = Summary::of(&task);
             let seen = Marks { numbers_used: summary.number, seq_used: summary.last_seq, ..Marks::default() };
             loaded.marks = loaded.marks.max(seen);
-            if state.folders.contains(&task.id) || !task.status.is_ended() {
+            if state.folders.contains(&task.id) || !task.status.is_ended() || task.owes_notices() {
                 loaded.live.push(task);
             } else {
                 loaded.ended.push(summary);
@@ -149,45 +149,41 @@ impl MemStore {
 }
 
 impl State {
-    fn apply(&mut self, write: &Write) -> Result<(), SaveError> {
-        if self.dead || self.dies_after.is_some_and(|n| self.written >= n) {
-            self.dead = true;
-            return Err(dead());
-        }
+    /// One write; `false` when the process is dead.
+    fn step(&mut self) -> bool {
+        self.dead |= self.dies_after.is_some_and(|n| self.written >= n);
+        self.written += u64::from(!self.dead);
+        !self.dead
+    }
+
+    fn check(&mut self, write: &Write) -> Result<(), SaveError> {
         if self.failures > 0 {
             self.failures -= 1;
             return Err(SaveError { message: "no space left on device while saving".into(), maybe_visible: false });
         }
-        match write {
-            Write::Task { task, folder } => self.put(task, *folder)?,
-            Write::Remove(id) => {
-                self.records.remove(id);
-            }
-            Write::Env { digest, env } => {
-                self.envs.insert(digest.clone(), env.clone());
-            }
-            Write::Intent(tasks) => {
-                if let Some(first) = tasks.first() {
-                    self.intents.insert(first.id, tasks.clone());
-                }
-            }
-            Write::Marks(marks) => self.marks = self.marks.max(*marks),
+        if let Write::Task(task) = write
+            && task.schema > SCHEMA
+        {
+            let message = format!("tasks/{}.json cannot be changed: a newer Octo wrote it", task.id);
+            return Err(SaveError { message, maybe_visible: false });
         }
-        self.written += 1;
         Ok(())
     }
 
-    fn put(&mut self, task: &Task, folder: bool) -> Result<(), SaveError> {
-        let refuse = |message: String| SaveError { message, maybe_visible: false };
-        if task.schema > SCHEMA {
-            return Err(refuse(format!("tasks/{}.json cannot be changed: a newer Octo wrote it", task.id)));
+    fn place(&mut self, write: &Write) {
+        match write {
+            Write::Task(task) => {
+                let text = serde_json::to_string(task).unwrap_or_default();
+                self.records.insert(task.id, text);
+            }
+            Write::Remove(id) => drop(self.records.remove(id)),
+            Write::Launch { id, run } => {
+                self.folders.insert(*id);
+                self.launched.insert((*id, *run));
+            }
+            Write::Env { digest, env } => drop(self.envs.insert(digest.clone(), env.clone())),
+            Write::Marks(marks) => self.marks = self.marks.max(*marks),
         }
-        let text = serde_json::to_string(task).map_err(|e| refuse(e.to_string()))?;
-        if folder {
-            self.folders.insert(task.id);
-        }
-        self.records.insert(task.id, text);
-        Ok(())
     }
 }
 
@@ -196,15 +192,38 @@ fn dead() -> SaveError {
 }
 
 impl Persist for MemStore {
-    fn save(&self, batch: &[Write]) -> Vec<Result<(), SaveError>> {
+    fn save(&self, batch: &[Write], together: &[Vec<TaskId>]) -> Vec<Result<(), SaveError>> {
         let mut state = self.state();
-        let results: Vec<_> = batch.iter().map(|write| state.apply(write)).collect();
+        let mut results: Vec<_> = batch.iter().map(|write| state.check(write)).collect();
+        let failed = |id: &TaskId, results: &[Result<(), SaveError>]| {
+            let of = batch.iter().zip(results).find(|(w, r)| w.task().as_ref() == Some(id) && r.is_err());
+            of.and_then(|(_, r)| r.clone().err())
+        };
+        for group in together {
+            if let Some(error) = group.iter().find_map(|id| failed(id, &results)) {
+                let members = batch.iter().zip(&mut results);
+                members.filter(|(w, _)| w.task().is_some_and(|id| group.contains(&id))).for_each(|(_, result)| {
+                    *result = Err(error.clone());
+                });
+            }
+        }
+        let good: Vec<Write> = batch.iter().zip(&results).filter(|(_, r)| r.is_ok()).map(|(w, _)| w.clone()).collect();
+        if !good.is_empty() && state.step() {
+            state.frame = good.clone();
+            for write in &good {
+                if !state.step() {
+                    break;
+                }
+                state.place(write);
+            }
+        }
         if state.untold && state.dies_after.is_some_and(|n| state.written >= n) {
             state.dead = true;
         }
         if state.dead {
             return batch.iter().map(|_| Err(dead())).collect();
         }
+        state.frame.clear();
         results
     }
 
@@ -227,12 +246,5 @@ impl Persist for MemStore {
 
     fn env_digests(&self) -> Vec<String> {
         self.state().envs.keys().cloned().collect()
-    }
-
-    fn drop_intent(&self, first: TaskId) {
-        let mut state = self.state();
-        if !state.dead {
-            state.intents.remove(&first);
-        }
     }
 }

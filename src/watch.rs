@@ -77,14 +77,14 @@ impl Watcher {
         std::thread::Builder::new().name("waiter".to_owned()).spawn(wait).map(drop)
     }
 
-    /// Tells the shim of a task that the end of its run is on disk in the record; once. `false`: there is
-    /// none to be told, or it has been. A shim that was told exits, which pokes.
-    #[must_use]
-    pub fn tell_saved(&self, id: TaskId) -> bool {
+    /// Tells the shim of a task, if this process launched it, that the end of its run is on disk in the record.
+    /// It exits then; one that hears nothing syncs its own record first.
+    pub fn tell_saved(&self, id: TaskId) {
         let mut state = self.lock();
-        let Some(token) = state.untold.remove(&id) else { return false };
-        let Some((_, Source::Socket { fd, .. })) = state.sources.get(&token) else { return false };
-        rustix::net::send(fd, &[crate::run::SAVED], rustix::net::SendFlags::NOSIGNAL).is_ok()
+        let Some(token) = state.untold.remove(&id) else { return };
+        if let Some((_, Source::Socket { fd, .. })) = state.sources.get(&token) {
+            let _ = rustix::net::send(fd, &[crate::run::SAVED], rustix::net::SendFlags::NOSIGNAL);
+        }
     }
 
     /// Watches an adopted run.

@@ -144,8 +144,33 @@ fn a_task_lives_from_start_to_settled() {
     assert_eq!(task.notices[0].rev, task.rev, "the notice names the save that raised it");
     let steps: Vec<Status> = task.history.iter().map(|h| h.status).collect();
     assert_eq!(steps, [Status::Dispatched, Status::Running, Status::Completed]);
+    assert_eq!(lab.runs.told(), [id], "the shim need not wait");
+    assert!(!lab.engine.core.is_settled(id), "the clean-up comes when nothing else is going on");
+    lab.pass(1);
     assert!(lab.engine.core.is_settled(id), "its folder is folded away");
     assert_eq!(lab.store.noted().len(), 1);
+}
+
+#[test]
+fn the_clean_up_waits_for_a_quiet_moment_and_never_for_too_many() {
+    let mut lab = Lab::new(1);
+    let first = lab.start("first");
+    lab.finish(first, 0);
+    for n in 0..30 {
+        lab.now.boot += 900;
+        let id = lab.start(&n.to_string());
+        lab.finish(id, 0);
+        assert!(!lab.engine.core.is_settled(first), "{n}: something has just ended");
+    }
+    for n in 0..2100 {
+        let id = lab.start(&format!("more-{n}"));
+        lab.finish(id, 0);
+    }
+    assert!(lab.engine.core.is_settled(first), "too many wait: the oldest goes first");
+    let waiting = lab.store.tasks().len() - lab.engine.core.settled_ids().len();
+    assert!((2000..=2060).contains(&waiting), "{waiting} wait");
+    lab.pass(40);
+    assert_eq!(lab.engine.core.settled_ids().len(), lab.store.tasks().len());
 }
 
 #[test]

@@ -88,16 +88,12 @@ fn ended(n: u32) -> Task {
 }
 
 fn write(task: &Task) -> Write {
-    Write::Task { task: Box::new(task.clone()), folder: false }
-}
-
-fn write_live(task: &Task) -> Write {
-    Write::Task { task: Box::new(task.clone()), folder: true }
+    Write::Task(Box::new(task.clone()))
 }
 
 #[track_caller]
 fn save(store: &Store, batch: &[Write]) {
-    for result in store.save(batch) {
+    for result in store.save(batch, &[]) {
         result.unwrap();
     }
 }
@@ -120,7 +116,7 @@ fn what_was_saved_is_what_a_fresh_store_reads() {
     let world = World::new();
     let store = world.open();
     let batch: Vec<Task> = (1..=200).map(|n| if n % 3 == 0 { ended(n) } else { task(n) }).collect();
-    save(&store, &batch.iter().map(|t| if t.status.is_ended() { write(t) } else { write_live(t) }).collect::<Vec<_>>());
+    save(&store, &batch.iter().map(write).collect::<Vec<_>>());
     let (fresh, loaded) = world.boot();
     assert_eq!(loaded.problems, []);
     let (old, live): (Vec<Task>, Vec<Task>) = batch.iter().cloned().partition(|t| t.status.is_ended());
@@ -134,14 +130,16 @@ fn what_was_saved_is_what_a_fresh_store_reads() {
     let text = fs::read_to_string(world.record("a0000001")).unwrap();
     assert!(text.starts_with("{\n  \"schema\": 1,\n") && text.ends_with("}\n"), "{text}");
     assert_eq!(fs::metadata(world.record("a0000001")).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::metadata(world.tasks().join("a0000001")).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(names(&world.tasks()).len(), 200, "nothing but records");
 }
 
 #[test]
 fn an_ended_task_with_a_folder_is_live_and_a_folder_without_a_record_is_a_stray() {
     let world = World::new();
-    save(&world.open(), &[write_live(&ended(1)), write(&ended(2)), write(&task(3))]);
-    fs::create_dir(world.tasks().join("a0000009")).unwrap();
+    save(&world.open(), &[write(&ended(1)), write(&ended(2)), write(&task(3))]);
+    for name in ["a0000001", "a0000009"] {
+        fs::create_dir(world.tasks().join(name)).unwrap();
+    }
     let (_, loaded) = world.boot();
     assert_eq!(ids(&loaded.live), BTreeSet::from([id(1), id(3)]));
     assert_eq!(loaded.ended, [Summary::of(&ended(2))]);
@@ -216,13 +214,16 @@ fn a_record_fails_with_its_environment_and_a_removal_with_its_marks() {
     let mut needs = task(1);
     needs.env = digest.clone();
     let marks = Marks { numbers_used: 5, seq_used: 0, ..Marks::default() };
-    let results = store.save(&[
-        write_live(&needs),
-        Write::Env { digest, env: env("x") },
-        write(&task(2)),
-        Write::Remove(id(5)),
-        Write::Marks(marks),
-    ]);
+    let results = store.save(
+        &[
+            write(&needs),
+            Write::Env { digest, env: env("x") },
+            write(&task(2)),
+            Write::Remove(id(5)),
+            Write::Marks(marks),
+        ],
+        &[],
+    );
     let failed: Vec<bool> = results.iter().map(Result::is_err).collect();
     assert_eq!(failed, [true, true, false, true, true]);
     assert!(results.iter().flat_map(|r| r.as_ref().err()).all(|e| !e.maybe_visible));
@@ -385,7 +386,7 @@ fn a_store_that_was_deleted_says_so_and_is_not_made_anew() {
     fs::remove_dir_all(world.octo()).unwrap();
     fs::remove_dir_all(away).unwrap();
     assert!(store.in_place().unwrap_err().message.contains("was deleted"));
-    let error = store.save(&[write(&task(1))]).remove(0).unwrap_err();
+    let error = store.save(&[write(&task(1))], &[]).remove(0).unwrap_err();
     assert_eq!(error.to_string(), "tasks/a0000001.json cannot be saved: its folder was deleted");
     assert!(!world.octo().exists());
 }
@@ -395,23 +396,34 @@ fn the_store_in_memory_dies_and_comes_back_as_a_disk_would() {
     let store = MemStore::new();
     let driver: std::sync::Arc<dyn Persist> = std::sync::Arc::new(store.clone());
     store.fail_next(1);
-    let results = driver.save(&[write(&task(1)), write_live(&task(2))]);
+    let results = driver.save(&[write(&task(1)), write(&task(2))], &[]);
     assert_eq!((results[0].is_err(), results[1].is_ok()), (true, true));
+    store.fail_next(1);
+    let group = [vec![id(3), id(4)]];
+    assert!(driver.save(&[write(&task(3)), write(&task(4))], &group).iter().all(Result::is_err), "all or nothing");
+    // One save is a frame of the journal and a file for each record.
     store.die_after(2);
-    assert!(driver.save(&[write(&task(3))])[0].is_ok());
+    assert!(driver.save(&[write(&task(3))], &[])[0].is_ok());
     assert!(!store.is_dead());
-    assert!(driver.save(&[write(&task(4)), write(&task(5))]).iter().all(Result::is_err));
-    assert!(store.is_dead() && driver.save(&[write(&task(6))])[0].is_err());
-    let loaded = store.boot();
-    assert_eq!(ids(&loaded.live), BTreeSet::from([id(2), id(3), id(4)]));
-    store.die_untold_after(1);
-    assert!(driver.save(&[write(&task(7))])[0].is_err());
+    assert!(driver.save(&[write(&task(4))], &[])[0].is_err(), "it dies before the frame");
+    assert!(store.is_dead() && driver.save(&[write(&task(6))], &[])[0].is_err());
+    assert_eq!(ids(&store.boot().live), BTreeSet::from([id(2), id(3)]));
+    store.die_after(2);
+    assert!(driver.save(&[write(&task(4)), write(&task(5))], &[]).iter().all(Result::is_err));
+    assert!(store.task(id(4)).is_some() && store.task(id(5)).is_none(), "it dies between two records");
+    assert_eq!(ids(&store.boot().live), BTreeSet::from([2, 3, 4, 5].map(id)), "a start completes the frame");
+    store.die_untold_after(2);
+    assert!(driver.save(&[write(&task(7))], &[])[0].is_err());
     assert!(store.task(id(7)).is_some() && store.is_dead());
     assert!(!store.boot().live.is_empty());
-    assert!(driver.save(&[Write::Remove(id(7)), write(&ended(8))]).iter().all(Result::is_ok));
+    assert!(driver.save(&[Write::Remove(id(7)), write(&ended(8))], &[]).iter().all(Result::is_ok));
     assert_eq!(store.boot().ended, [Summary::of(&ended(8))]);
-    store.remove_folder(id(2));
-    assert!(!store.has_folder(id(2)));
+    assert!(!store.may_have_begun(id(8), 1));
+    assert!(driver.save(&[Write::Launch { id: id(8), run: 1 }], &[])[0].is_ok());
+    assert!(store.may_have_begun(id(8), 1));
+    assert_eq!(ids(&store.boot().live).len(), 5, "a task whose run may have begun has a folder");
+    store.remove_folder(id(8));
+    assert_eq!(store.boot().ended.len(), 1);
 }
 
 #[test]

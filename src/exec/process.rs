@@ -282,11 +282,11 @@ impl Executor for ProcessExecutor {
         }
     }
 
+    fn tell_saved(&mut self, id: TaskId) {
+        self.watcher.tell_saved(id);
+    }
+
     fn fold(&mut self, task: &Task) -> io::Result<bool> {
-        if self.watcher.tell_saved(task.id) {
-            // The shim holds its lock until it has heard that. Its exit pokes, and then this goes on.
-            return Ok(false);
-        }
         let sound = self.sound.remove(&task.id);
         // Nearly always there is just this one, which is found without a listing.
         let mut runs = vec![task.run];

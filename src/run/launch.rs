@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::dir::{LOCK, RunDir, sync_dir, take_lock};
+use super::dir::{LOCK, RunDir, take_lock};
 
 /// What to launch.
 ///
@@ -55,8 +55,8 @@ impl RunDir {
     /// Makes the run's folder and starts a shim in it that holds its lock. When this returns, in
     /// whatever way, the caller's copy of the lock is closed.
     ///
-    /// It syncs nothing unless it has to make `tasks/<id>/` itself (see the sync table of
-    /// [`crate::run`]). It is synchronous, and takes about as long as any spawn.
+    /// That the run may begin must be on disk before (see the sync table of [`crate::run`]); nothing is synced
+    /// here. It is synchronous, and takes about as long as any spawn.
     ///
     /// # Errors
     /// When the folder exists already (such a run is judged by its facts, not launched again), cannot
@@ -64,12 +64,14 @@ impl RunDir {
     pub fn launch(&self, spec: &LaunchSpec) -> io::Result<Launched> {
         let mut folders = DirBuilder::new();
         folders.mode(0o700);
-        match folders.create(self.task_dir()) {
-            Ok(()) => sync_dir(&self.tasks)?,
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
+        // Of the first run the task has no folder yet.
+        match folders.create(self.path()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                folders.create(self.task_dir())?;
+                folders.create(self.path())?;
+            }
+            other => other?,
         }
-        folders.create(self.path())?;
         let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path().join(LOCK))?;
         take_lock(&lock)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

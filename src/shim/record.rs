@@ -64,15 +64,6 @@ impl Folder {
         won
     }
 
-    /// Puts the claim and the whole way to it on disk: this folder, and its name in the task's folder.
-    /// The task's folder itself was synced before the launch.
-    pub(super) fn sync_claim(&self) -> io::Result<()> {
-        fsync(&self.dir)?;
-        let parent = openat(&self.dir, "..", OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        fsync(&parent)?;
-        Ok(())
-    }
-
     /// Takes the reserved space back when there will be no end to record.
     pub(super) fn give_up(self) {
         remove(&self.dir, &self.temp_exit);
@@ -109,6 +100,10 @@ impl Folder {
         }
         fsync(&self.reserved)?;
         fsync(&self.dir)?;
+        // The folder's own name, and that of the task's folder in `tasks/`.
+        for parent in ["..", "../.."] {
+            fsync(openat(&self.dir, parent, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)?;
+        }
         Ok(())
     }
 }

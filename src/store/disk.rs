@@ -34,11 +34,13 @@ pub(super) struct Temp<'d> {
 }
 
 impl<'d> Temp<'d> {
-    /// Writes `bytes` into a new temp file `.<stem>.<pid>.<n>.tmp`, syncs and closes it.
-    pub(super) fn write(dir: BorrowedFd<'d>, stem: &str, bytes: &[u8]) -> Result<Self> {
+    /// Writes `bytes` into a new temp file `.<stem>.<pid>.<n>.tmp` and closes it, with or without a sync.
+    pub(super) fn write(dir: BorrowedFd<'d>, stem: &str, bytes: &[u8], synced: bool) -> Result<Self> {
         let (temp, file) = Temp::create(dir, stem, OFlags::empty())?;
         write_all(&file, bytes)?;
-        sync(&file)?;
+        if synced {
+            sync(&file)?;
+        }
         Ok(temp)
     }
 
@@ -92,6 +94,20 @@ pub(super) fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
         match retry(|| rustix::io::write(file, bytes))? {
             0 => return Err(Errno::IO),
             n => bytes = bytes.get(n..).unwrap_or_default(),
+        }
+    }
+    Ok(())
+}
+
+/// Writes everything at a place in the file.
+pub(super) fn write_all_at(file: &OwnedFd, mut bytes: &[u8], mut at: u64) -> Result<()> {
+    while !bytes.is_empty() {
+        match retry(|| rustix::io::pwrite(file, bytes, at))? {
+            0 => return Err(Errno::IO),
+            n => {
+                bytes = bytes.get(n..).unwrap_or_default();
+                at += n as u64;
+            }
         }
     }
     Ok(())

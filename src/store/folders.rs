@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::disk;
 use super::error::StoreError;
 use super::index::Index;
+use super::journal::Journal;
 use super::{Marks, Store};
 
 /// What lies in `.octo/` besides files.
@@ -36,10 +37,13 @@ impl Store {
         ignore_from_git(&fd)
             .map_err(|e| StoreError::io(e, format!("writing {}", octo.join(".gitignore").display())))?;
         sync_entries(&fd, octo)?;
-        let index = Index::new(fd.try_clone().map_err(|e| {
-            let errno = Errno::from_io_error(&e).unwrap_or(Errno::MFILE);
-            StoreError::io(errno, format!("opening {}", octo.display()))
-        })?);
+        let copy = || {
+            fd.try_clone().map_err(|e| {
+                let errno = Errno::from_io_error(&e).unwrap_or(Errno::MFILE);
+                StoreError::io(errno, format!("opening {}", octo.display()))
+            })
+        };
+        let (index, journal) = (Index::new(copy()?), Journal::new(copy()?));
         Ok(Store {
             path: octo.to_owned(),
             octo: fd,
@@ -50,6 +54,7 @@ impl Store {
             frozen: Mutex::new(HashSet::new()),
             durable_envs: Mutex::new(HashSet::new()),
             index: Mutex::new(index),
+            journal: Mutex::new(journal),
             marks: Mutex::new(Marks::default()),
         })
     }

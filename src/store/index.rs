@@ -107,6 +107,12 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
+/// Deletes the index: what it says may be older than the records.
+pub(super) fn forget(octo: &OwnedFd) {
+    let _ = disk::retry(|| rustix::fs::unlinkat(octo, NAME, AtFlags::empty()));
+    let _ = disk::sync(octo);
+}
+
 /// The index while the daemon runs.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -217,8 +223,7 @@ impl Index {
     fn give_up(&mut self) {
         self.file = None;
         self.lines = HashSet::new();
-        let _ = disk::retry(|| rustix::fs::unlinkat(&self.octo, NAME, AtFlags::empty()));
-        let _ = disk::sync(&self.octo);
+        forget(&self.octo);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a start reads: the names in `tasks/`, the index, and the records that are unsettled or not in it.
 //!
-//! The order matters. `tasks/` is synced before anything is read, so that nobody acts on a record that a
+//! The order matters. First the journal is redone, and `tasks/` is synced, so that nobody acts on a record that a
 //! power cut could still take back. Then names are listed once; a record without a folder that has a line in
 //! the index is neither opened nor looked at.
 
@@ -99,13 +99,13 @@ impl Store {
     /// Only when nothing can be known: `tasks/` cannot be synced or listed, or the process is out of
     /// descriptors or memory. No content of any file is an error.
     pub fn load(&self) -> Result<Loaded, StoreError> {
-        let unfinished = self.redo_batches();
+        let redone = self.redo()?;
         let (mut out, healthy) = self.load_all()?;
-        out.problems.extend(unfinished);
+        out.problems.extend(redone);
         *locked(&self.marks) = out.marks;
         if out.marks != healthy {
             // The next start may not see these files any more. If this fails, the numbers are still right now.
-            let _ = self.save(&[Write::Marks(out.marks)]);
+            let _ = self.save(&[Write::Marks(out.marks)], &[]);
         }
         Ok(out)
     }
@@ -169,10 +169,9 @@ impl Store {
         for name in temps {
             remove(&self.tasks, name);
         }
-        for (dir, is_stem) in [
-            (&self.envs, env::is_digest as fn(&str) -> bool),
-            (&self.octo, |s| matches!(s, "marks" | "index" | "batch")),
-        ] {
+        for (dir, is_stem) in
+            [(&self.envs, env::is_digest as fn(&str) -> bool), (&self.octo, |s| matches!(s, "marks" | "index"))]
+        {
             let mut old = Vec::new();
             let _ = disk::list(dir, |name, _| {
                 if name.to_str().is_ok_and(|n| disk::is_temp(n, is_stem)) {
@@ -250,7 +249,7 @@ impl Store {
                 }
             };
             match loaded {
-                Ok(task) if record.folder || !task.status.is_ended() => out.live.push(task),
+                Ok(task) if record.folder || !task.status.is_ended() || task.owes_notices() => out.live.push(task),
                 Ok(task) => out.ended.push(Summary::of(&task)),
                 Err(NotLoaded::Missing) => {}
                 Err(NotLoaded::Io(e @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM))) => {

@@ -1,26 +1,26 @@
-//! The group commit: many writes, one sync of the folder.
+//! The group commit: many writes, one sync.
 //!
-//! 1. Every new file is written under a temp name and synced; up to [`SYNCERS`] at a time, since a disk syncs
-//!    several files in little more time than one.
-//! 2. Environments and marks are renamed and their folders synced: what a record relies on comes first.
-//! 3. Records are renamed or unlinked in the order of the batch, and `tasks/` is synced once.
+//! 1. Environments and marks, which records rely on and which change rarely, are written under temp names,
+//!    synced, renamed, and their folders synced.
+//! 2. Every new record is written under a temp name: a disk without room says so here, for each by itself.
+//! 3. All records, removals and launches become one frame of the journal, which is synced: from now on they
+//!    hold, all of them.
+//! 4. Records are renamed or unlinked in the order of the batch.
 //!
-//! An item that fails in any step is out; the others go on.
+//! An item that fails in step 1 or 2 is out, with those that belong together with it; the others go on. A
+//! failing step 3 fails them all, and nothing of them is to be seen.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::fs::{AtFlags, FileType, Mode};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::disk::{self, Temp};
 use super::error::{SaveError, words};
-use super::{Marks, Store, Write, env, intent, locked, record};
+use super::journal::Frame;
+use super::{Marks, Store, Write, env, locked, record};
 use crate::task::{SCHEMA, Task, TaskId};
-
-/// How many files are synced at the same time.
-const SYNCERS: usize = 8;
 
 /// Which folder a file lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,16 +47,15 @@ struct File<'a> {
     stem: String,
     name: String,
     bytes: Vec<u8>,
-    /// Of a record: its folder, and the environment that it names.
-    task: Option<TaskId>,
-    folder: bool,
-    env: &'a str,
+    /// Of a record.
+    task: Option<&'a Task>,
 }
 
 #[derive(Debug)]
 enum Item<'a> {
     Put(File<'a>),
     Remove(TaskId),
+    Launch(TaskId, u32),
     /// Already on disk.
     Done,
 }
@@ -64,13 +63,15 @@ enum Item<'a> {
 type Outcome = Result<(), SaveError>;
 
 impl Store {
-    /// Makes a batch of writes durable; one result for each, in order.
+    /// Makes a batch of writes durable; one result for each, in order. The tasks of each group in `together`
+    /// are saved all or not at all.
     ///
     /// An item that failed did not happen, and what was there before is still there; see
     /// [`SaveError::maybe_visible`] for the one exception. A record fails along with its environment when both
-    /// are in the batch, and a removal along with the marks. Records of a newer schema, records that would be
-    /// too large to be read again, and records whose bad file could not be set aside are refused.
-    pub fn save(&self, batch: &[Write]) -> Vec<Outcome> {
+    /// are in the batch, a removal along with the marks, and a launch along with its record. Records of a newer
+    /// schema, records that would be too large to be read again, and records whose bad file could not be set
+    /// aside are refused.
+    pub fn save(&self, batch: &[Write], together: &[Vec<TaskId>]) -> Vec<Outcome> {
         let _still = locked(&self.moving);
         let (items, mut outcomes): (Vec<_>, Vec<_>) = batch
             .iter()
@@ -83,7 +84,7 @@ impl Store {
         self.commit_files(Place::Envs, &items, &mut temps, &mut outcomes);
         self.commit_files(Place::Octo, &items, &mut temps, &mut outcomes);
         self.remember(batch, &outcomes);
-        fail_dependants(batch, &items, &mut outcomes);
+        fail_dependants(batch, &items, together, &mut outcomes);
         self.take_back_lines(&items, &outcomes);
         self.commit_tasks(&items, &mut temps, &mut outcomes);
         outcomes
@@ -91,13 +92,13 @@ impl Store {
 
     fn prepare<'a>(&self, write: &'a Write) -> Result<Item<'a>, SaveError> {
         match write {
-            Write::Task { task, folder } => self.prepare_task(task, *folder),
+            Write::Task(task) => self.prepare_task(task),
+            Write::Launch { id, run } => Ok(Item::Launch(*id, *run)),
             Write::Remove(id) => {
                 self.refuse_frozen(*id, "removed")?;
                 Ok(Item::Remove(*id))
             }
             Write::Env { digest, env } => self.prepare_env(digest, env),
-            Write::Intent(tasks) => prepare_intent(tasks),
             Write::Marks(marks) => {
                 let bytes = self.marks_bytes(*marks)?;
                 Ok(Item::Put(File::plain(Place::Octo, "marks", "marks.json", bytes)))
@@ -105,7 +106,7 @@ impl Store {
         }
     }
 
-    fn prepare_task<'a>(&self, task: &'a Task, folder: bool) -> Result<Item<'a>, SaveError> {
+    fn prepare_task<'a>(&self, task: &'a Task) -> Result<Item<'a>, SaveError> {
         let name = record::name(task.id);
         self.refuse_frozen(task.id, "changed")?;
         if task.schema > SCHEMA {
@@ -123,7 +124,7 @@ impl Store {
             )));
         }
         let stem = task.id.to_string();
-        Ok(Item::Put(File { place: Place::Tasks, stem, name, bytes, task: Some(task.id), folder, env: &task.env }))
+        Ok(Item::Put(File { place: Place::Tasks, stem, name, bytes, task: Some(task) }))
     }
 
     fn prepare_env<'a>(&self, digest: &str, env: &crate::command::Env) -> Result<Item<'a>, SaveError> {
@@ -162,43 +163,17 @@ impl Store {
         }
     }
 
-    /// Step 1. A worker closes each file before it takes the next one: a large batch needs few descriptors.
+    /// Writes all new files under temp names. Each is closed before the next: a large batch needs few descriptors.
     fn write_temps<'s>(&'s self, items: &[Item<'_>], outcomes: &mut [Outcome]) -> Vec<Option<Temp<'s>>> {
-        let files: Vec<(usize, &File<'_>)> =
-            items.iter().enumerate().filter_map(|(at, i)| Some((at, i.file()?))).collect();
-        let next = AtomicUsize::new(0);
-        let done = Mutex::new(Vec::with_capacity(files.len()));
-        let work = || {
-            while let Some((at, file)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let temp = Temp::write(self.dir(file.place), &file.stem, &file.bytes);
-                locked(&done).push((*at, temp));
-            }
+        let write = |(item, outcome): (&Item<'_>, &mut Outcome)| {
+            let file = item.file()?;
+            let temp = Temp::write(self.dir(file.place), &file.stem, &file.bytes, file.place != Place::Tasks);
+            temp.map_err(|e| *outcome = Err(file.error(e))).ok()
         };
-        std::thread::scope(|scope| {
-            for _ in 1..files.len().min(SYNCERS) {
-                // No more threads to be had: those that run do the work.
-                if std::thread::Builder::new().name("octo-sync".to_owned()).spawn_scoped(scope, work).is_err() {
-                    break;
-                }
-            }
-            work();
-        });
-        let mut temps: Vec<_> = items.iter().map(|_| None).collect();
-        for (at, temp) in done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-            let (Some(slot), Some(outcome), Some(file)) =
-                (temps.get_mut(at), outcomes.get_mut(at), items.get(at).and_then(Item::file))
-            else {
-                continue;
-            };
-            match temp {
-                Ok(temp) => *slot = Some(temp),
-                Err(e) => *outcome = Err(file.error(e)),
-            }
-        }
-        temps
+        items.iter().zip(outcomes).map(write).collect()
     }
 
-    /// Step 2: puts the files of one place there and syncs it, if there are any.
+    /// Step 1: puts the files of one place there and syncs it, if there are any.
     fn commit_files(&self, place: Place, items: &[Item<'_>], temps: &mut [Option<Temp<'_>>], outcomes: &mut [Outcome]) {
         let mut put = vec![false; items.len()];
         for (((item, temp), outcome), put) in items.iter().zip(temps).zip(outcomes.iter_mut()).zip(&mut put) {
@@ -210,69 +185,51 @@ impl Store {
         self.sync_place(place, items, &put, outcomes);
     }
 
-    /// Step 3.
+    /// Steps 3 and 4.
     fn commit_tasks(&self, items: &[Item<'_>], temps: &mut [Option<Temp<'_>>], outcomes: &mut [Outcome]) {
-        let mut changed = vec![false; items.len()];
-        for (((item, temp), outcome), changed) in items.iter().zip(temps).zip(outcomes.iter_mut()).zip(&mut changed) {
+        let mut frame = Frame::default();
+        for (item, _) in items.iter().zip(outcomes.iter()).filter(|(_, outcome)| outcome.is_ok()) {
+            match item {
+                Item::Put(File { task: Some(task), bytes, .. }) => frame.put(task.id, bytes, task.status.is_ended()),
+                Item::Remove(id) => frame.remove(*id),
+                Item::Launch(id, run) => frame.launch(*id, *run),
+                Item::Put(_) | Item::Done => {}
+            }
+        }
+        if frame.is_empty() {
+            return;
+        }
+        let mut journal = locked(&self.journal);
+        let saved = journal.append(&frame);
+        for ((item, temp), outcome) in items.iter().zip(temps).zip(outcomes) {
             if outcome.is_err() {
                 continue;
             }
-            let step = match item {
-                Item::Remove(id) => self.unlink(*id),
-                Item::Put(file) => match temp.take() {
-                    Some(temp) => self.put_record(file, temp),
-                    None => continue,
-                },
-                Item::Done => continue,
-            };
-            *changed = step.is_ok();
-            *outcome = step;
-        }
-        self.sync_place(Place::Tasks, items, &changed, outcomes);
-    }
-
-    /// Makes the folder and renames the record; a folder that was made for nothing is taken away again.
-    fn put_record(&self, file: &File<'_>, temp: Temp<'_>) -> Outcome {
-        let folder = file.task.filter(|_| file.folder);
-        let made = match folder {
-            Some(id) => self.make_folder(id)?,
-            None => false,
-        };
-        temp.put(&file.name).map_err(|e| {
-            if let Some(id) = folder.filter(|_| made) {
-                let _ = rustix::fs::unlinkat(&self.tasks, id.as_str(), AtFlags::REMOVEDIR);
-            }
-            file.error(e)
-        })
-    }
-
-    fn make_folder(&self, id: TaskId) -> Result<bool, SaveError> {
-        let made = disk::retry(|| rustix::fs::mkdirat(&self.tasks, id.as_str(), Mode::from_raw_mode(0o700)));
-        match made {
-            Ok(()) => Ok(true),
-            Err(Errno::EXIST) => {
-                let stat = rustix::fs::statat(&self.tasks, id.as_str(), AtFlags::SYMLINK_NOFOLLOW);
-                match stat.map(|s| FileType::from_raw_mode(s.st_mode)) {
-                    Ok(FileType::Directory) => Ok(false),
-                    Ok(_) => Err(SaveError::new(format!("tasks/{id} is in the way: it is no folder"))),
-                    Err(e) => Err(SaveError::io(e, format!("looking at the folder tasks/{id}"))),
+            *outcome = match (saved, item) {
+                (Err(errno), Item::Put(_) | Item::Remove(_) | Item::Launch(..)) if item.is_of_a_task() => {
+                    Err(SaveError::io(errno, format!("saving {}", item.label())))
                 }
-            }
-            Err(e) => Err(SaveError::io(e, format!("making the folder tasks/{id}"))),
+                (_, Item::Remove(id)) => self.unlink(*id),
+                (_, Item::Put(file)) => temp.take().map_or(Ok(()), |temp| file.put(temp)),
+                (_, Item::Launch(..) | Item::Done) => Ok(()),
+            };
+        }
+        if saved.is_ok() {
+            journal.applied();
         }
     }
 
     fn unlink(&self, id: TaskId) -> Outcome {
         let name = record::name(id);
         match disk::retry(|| rustix::fs::unlinkat(&self.tasks, name.as_str(), AtFlags::empty())) {
-            // Synced all the same: an earlier removal may have failed at the sync.
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(SaveError::io(e, format!("removing tasks/{name}"))),
+            // The journal says that it is gone: after a power cut it would be.
+            Err(e) => Err(SaveError { maybe_visible: true, ..SaveError::io(e, format!("removing tasks/{name}")) }),
         }
     }
 
     fn sync_place(&self, place: Place, items: &[Item<'_>], changed: &[bool], outcomes: &mut [Outcome]) {
-        if !changed.contains(&true) || crate::sabotage::broken("no_folder_fsync") {
+        if !changed.contains(&true) {
             return;
         }
         let Err(errno) = disk::sync(self.dir(place)) else { return };
@@ -294,7 +251,7 @@ impl Store {
                     let mut known = locked(&self.marks);
                     *known = known.max(*marks);
                 }
-                Write::Task { .. } | Write::Remove(_) | Write::Intent(_) => {}
+                Write::Task(_) | Write::Remove(_) | Write::Launch { .. } => {}
             }
         }
     }
@@ -303,48 +260,60 @@ impl Store {
     fn take_back_lines(&self, items: &[Item<'_>], outcomes: &[Outcome]) {
         let changing = items.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok());
         let ids = changing.filter_map(|(item, _)| match item {
-            Item::Put(file) => file.task,
-            Item::Remove(_) | Item::Done => None,
+            Item::Put(file) => file.task.map(|task| task.id),
+            Item::Remove(_) | Item::Launch(..) | Item::Done => None,
         });
         locked(&self.index).take_back(ids);
     }
 }
 
-fn prepare_intent<'a>(tasks: &[Task]) -> Result<Item<'a>, SaveError> {
-    let Some(first) = tasks.first() else { return Ok(Item::Done) };
-    let bytes = serde_json::to_vec(tasks).map_err(|e| SaveError::new(format!("a batch cannot be written: {e}")))?;
-    if bytes.len() as u64 > intent::INTENT_MAX {
-        return Err(SaveError::new(format!("a batch of {} bytes is too large", bytes.len())));
-    }
-    Ok(Item::Put(File::plain(Place::Octo, "batch", &intent::name(first.id), bytes)))
-}
-
-/// A record fails with the environment that it names, a removal with the marks that remember its number.
-fn fail_dependants(batch: &[Write], items: &[Item<'_>], outcomes: &mut [Outcome]) {
+/// A record fails with the environment that it names, a removal with the marks that remember its number, all of
+/// a group with one of them, a launch with its record.
+fn fail_dependants(batch: &[Write], items: &[Item<'_>], together: &[Vec<TaskId>], outcomes: &mut [Outcome]) {
     let mut bad_envs: Vec<(&str, String)> = Vec::new();
     let mut bad_marks = None;
     for (write, outcome) in batch.iter().zip(outcomes.iter()) {
         match (write, outcome) {
             (Write::Env { digest, .. }, Err(e)) => bad_envs.push((digest, e.message.clone())),
             (Write::Marks(_), Err(e)) => bad_marks = Some(e.message.clone()),
-            (Write::Env { .. } | Write::Marks(_) | Write::Task { .. } | Write::Remove(_) | Write::Intent(_), _) => {}
+            (Write::Env { .. } | Write::Marks(_) | Write::Task(_) | Write::Remove(_) | Write::Launch { .. }, _) => {}
         }
     }
-    for (item, outcome) in items.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()) {
+    for (item, outcome) in items.iter().zip(outcomes.iter_mut()).filter(|(_, outcome)| outcome.is_ok()) {
         let cause = match item {
-            Item::Put(file) if file.task.is_some() => bad_envs.iter().find(|(d, _)| *d == file.env).map(|(_, m)| m),
+            Item::Put(File { task: Some(task), .. }) => bad_envs.iter().find(|(d, _)| *d == task.env).map(|(_, m)| m),
             Item::Remove(_) => bad_marks.as_ref(),
-            Item::Put(_) | Item::Done => None,
+            Item::Put(_) | Item::Launch(..) | Item::Done => None,
         };
         if let Some(cause) = cause {
             *outcome = Err(SaveError::new(cause.clone()));
+        }
+    }
+    if outcomes.iter().all(Result::is_ok) {
+        return;
+    }
+    let mut bad: HashMap<TaskId, SaveError> =
+        batch.iter().zip(outcomes.iter()).filter_map(|(w, o)| Some((w.task()?, o.clone().err()?))).collect();
+    for group in together {
+        if let Some(error) = group.iter().find_map(|id| bad.get(id)).cloned() {
+            bad.extend(group.iter().map(|id| (*id, error.clone())));
+        }
+    }
+    for (write, outcome) in batch.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()) {
+        if let Some(error) = write.task().and_then(|id| bad.get(&id)) {
+            *outcome = Err(error.clone());
         }
     }
 }
 
 impl<'a> File<'a> {
     fn plain(place: Place, stem: &str, name: &str, bytes: Vec<u8>) -> Self {
-        File { place, stem: stem.to_owned(), name: name.to_owned(), bytes, task: None, folder: false, env: "" }
+        File { place, stem: stem.to_owned(), name: name.to_owned(), bytes, task: None }
+    }
+
+    /// Renames a record, which the journal holds already, to its real name.
+    fn put(&self, temp: Temp<'_>) -> Outcome {
+        temp.put(&self.name).map_err(|e| SaveError { maybe_visible: true, ..self.error(e) })
     }
 
     fn error(&self, errno: Errno) -> SaveError {
@@ -360,7 +329,7 @@ impl<'a> Item<'a> {
     fn file(&self) -> Option<&File<'a>> {
         match self {
             Item::Put(file) => Some(file),
-            Item::Remove(_) | Item::Done => None,
+            Item::Remove(_) | Item::Launch(..) | Item::Done => None,
         }
     }
 
@@ -368,7 +337,17 @@ impl<'a> Item<'a> {
         match self {
             Item::Put(file) => format!("{}{}", file.place.label(), file.name),
             Item::Remove(id) => format!("tasks/{id}.json"),
+            Item::Launch(id, run) => format!("the launch of run {run} of {id}"),
             Item::Done => String::new(),
+        }
+    }
+
+    /// Tells whether it goes through the journal.
+    fn is_of_a_task(&self) -> bool {
+        match self {
+            Item::Put(file) => file.task.is_some(),
+            Item::Remove(_) | Item::Launch(..) => true,
+            Item::Done => false,
         }
     }
 }

@@ -36,7 +36,7 @@ impl Store {
                 if let Some(Difference::Bad(..)) = difference {
                     // No record shows its number any more, and it must stay used.
                     let marks = Marks { numbers_used: known.number, seq_used: known.last_seq, ..Marks::default() };
-                    let _ = self.save(&[Write::Marks(marks)]);
+                    let _ = self.save(&[Write::Marks(marks)], &[]);
                 }
                 difference
             }

@@ -27,6 +27,7 @@ mod boot;
 mod commands;
 mod index;
 mod judge;
+mod leisure;
 mod query;
 mod schedule;
 
@@ -213,6 +214,7 @@ pub struct Core {
     /// Waiting task -> by each task it waits for.
     dependents: HashMap<TaskId, BTreeSet<TaskId>>,
     timers: BTreeSet<(u64, TaskId)>,
+    leisure: leisure::Leisure,
     slots_used: usize,
     marks: Marks,
     disk_low: bool,
@@ -246,6 +248,7 @@ impl Core {
             ready: BTreeSet::new(),
             dependents: HashMap::new(),
             timers: BTreeSet::new(),
+            leisure: leisure::Leisure::default(),
             slots_used: 0,
             marks: Marks::default(),
             disk_low: false,
@@ -278,8 +281,7 @@ impl Core {
     fn poke(&mut self, id: TaskId) {
         if let Some(live) = self.live.get(&id) {
             match live.phase {
-                Phase::Foreign | Phase::Queued | Phase::Sweeping => {}
-                Phase::Settling => self.emit(Some(id), Effect::Fold { id }),
+                Phase::Foreign | Phase::Queued | Phase::Sweeping | Phase::Settling => {}
                 Phase::Unseen | Phase::Starting { .. } | Phase::Running { .. } => {
                     self.emit(None, Effect::Look { id, run: live.task.run });
                 }
@@ -295,7 +297,7 @@ impl Core {
         }
         let timer = self.timers.first().map(|(due, _)| *due);
         let removals = self.removing.values().chain(self.taking_back.values()).copied();
-        timer.into_iter().chain(removals).min()
+        timer.into_iter().chain(removals).chain(self.leisure.due()).min()
     }
 
     fn set_due(&mut self, id: TaskId, due: Option<u64>) {
@@ -352,7 +354,6 @@ impl Core {
         live.task.rev += 1;
         live.task.mark.clone_from(&self.limits.mark);
         live.lazy = false;
-        let folder = !live.task.status.is_ended();
-        Some(Write::Task { task: Box::new(live.task.clone()), folder })
+        Some(Write::Task(Box::new(live.task.clone())))
     }
 }

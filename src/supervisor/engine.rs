@@ -5,7 +5,7 @@
 //! A turn drains what has arrived, lets the core decide, saves everything that is due in one go (the
 //! group commit) and only then carries out what depended on it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::Event;
 use super::core::{Ask, Batch, Core, Effect, FOLD_AGAIN_MS, Input, NewTask, Now, Reply, RequestId, Saved};
@@ -112,8 +112,8 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         }
     }
 
-    /// Looks at runs and launches what is durable already, before the saves that follow from it: the next
-    /// run starts while the end of the last one is on its way to the disk.
+    /// Looks at runs before the saves that follow from it, so that one save holds the end of a run and the
+    /// launch of the next one.
     fn perform_free(&mut self, now: Now, tell: &mut impl FnMut(Out)) {
         for _ in 0..ROUNDS {
             self.core.schedule(now);
@@ -155,16 +155,12 @@ impl<S: Persist, E: Executor> Engine<S, E> {
                 saved.failed.push((task.id, error));
             }
         }
-        batch.first.extend(intents(&batch));
         if !batch.first.is_empty() {
-            let first = self.store.save(&batch.first);
+            let first = self.store.save(&batch.first, &[]);
             if let Some(Err(error)) = first.into_iter().find(Result::is_err) {
                 // Records may rely on any of these: none of them is saved.
                 saved.failed = batch.writes.iter().map(|(id, _)| (*id, error.clone())).collect();
                 saved.first = Some(error);
-                for first in batch.together.iter().filter_map(|group| group.first()) {
-                    self.store.drop_intent(*first);
-                }
                 return saved;
             }
         }
@@ -173,20 +169,17 @@ impl<S: Persist, E: Executor> Engine<S, E> {
             return saved;
         }
         let (ids, writes): (Vec<_>, Vec<_>) = batch.writes.into_iter().unzip();
-        let results = self.store.save(&writes);
+        let results = self.store.save(&writes, &batch.together);
         for group in &batch.together {
-            // A batch that failed goes back before its intent does: a death in between leaves all or nothing.
-            let failed = |id: &TaskId| ids.iter().zip(&results).any(|(other, result)| other == id && result.is_err());
-            if group.iter().any(failed) {
-                let back: Vec<Write> = group.iter().map(|id| Write::Remove(*id)).collect();
-                self.store.save(&back);
+            // Normally all of a group fail together. One that could not be put in its place fails alone.
+            let outcome = |id: &TaskId| ids.iter().zip(&results).find(|(other, _)| *other == id).map(|(_, r)| r);
+            if group.iter().any(|id| outcome(id).is_some_and(Result::is_err)) {
+                let there = group.iter().filter(|id| outcome(id).is_some_and(Result::is_ok));
+                let back: Vec<Write> = there.map(|id| Write::Remove(*id)).collect();
+                self.store.save(&back, std::slice::from_ref(group));
             }
         }
         saved.failed.extend(ids.into_iter().zip(results).filter_map(|(id, result)| result.err().map(|e| (id, e))));
-        // All are there now, or none of them shall be: the core takes back those of a batch that failed.
-        for first in batch.together.iter().filter_map(|group| group.first()) {
-            self.store.drop_intent(*first);
-        }
         saved
     }
 
@@ -204,6 +197,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
             Effect::Stop { id, run, claim } => self.exec.stop(id, run, &claim),
             Effect::Kill { id, run, claim } => self.exec.kill(id, run, &claim),
             Effect::EndLeft { id, run, claim } => self.exec.end_left(id, run, claim),
+            Effect::TellSaved { id } => self.exec.tell_saved(id),
             Effect::Fold { id } => self.fold(id, now),
             Effect::RemoveFiles { id } => {
                 let done = self.exec.remove_files(id).unwrap_or_else(|error| {
@@ -256,21 +250,4 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         };
         self.core.step(Input::Folded { id, done }, now);
     }
-}
-
-/// For each start of several tasks, the one write that accepts them as a whole.
-fn intents(batch: &Batch) -> Vec<Write> {
-    if batch.together.is_empty() {
-        return Vec::new();
-    }
-    let records: HashMap<TaskId, &Task> = batch
-        .writes
-        .iter()
-        .filter_map(|(id, write)| match write {
-            Write::Task { task, .. } => Some((*id, &**task)),
-            Write::Remove(_) | Write::Env { .. } | Write::Intent(_) | Write::Marks(_) => None,
-        })
-        .collect();
-    let of = |group: &Vec<TaskId>| group.iter().filter_map(|id| records.get(id).map(|t| (*t).clone())).collect();
-    batch.together.iter().map(of).map(Write::Intent).collect()
 }

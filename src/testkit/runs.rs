@@ -36,6 +36,7 @@ struct World {
     removed: Vec<TaskId>,
     stops: Vec<(TaskId, u32)>,
     kills: Vec<(TaskId, u32)>,
+    told: Vec<TaskId>,
     failures: Vec<LaunchError>,
     slow: bool,
     held: bool,
@@ -148,6 +149,12 @@ impl FakeRuns {
         std::mem::take(&mut self.world().swept)
     }
 
+    /// The tasks whose shims were told that the end is saved.
+    #[must_use]
+    pub fn told(&self) -> Vec<TaskId> {
+        self.world().told.clone()
+    }
+
     /// The removed tasks whose files were deleted.
     #[must_use]
     pub fn removed(&self) -> Vec<TaskId> {
@@ -231,6 +238,10 @@ impl Executor for FakeRuns {
 
     fn end_left(&mut self, id: TaskId, run: u32, _: Option<Claim>) {
         self.world().swept.push((id, run));
+    }
+
+    fn tell_saved(&mut self, id: TaskId) {
+        self.world().told.push(id);
     }
 
     fn fold(&mut self, task: &Task) -> io::Result<bool> {

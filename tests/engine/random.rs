@@ -170,6 +170,8 @@ impl Story {
         assert!(removed.iter().all(|id| !records.contains_key(id)), "{at}: a removed task came back");
         assert!(lab.runs.running().len() <= SLOTS, "{at}: more run than there are slots");
         assert!(lab.runs.all_started().values().all(|n| *n == 1), "{at}: a run started twice");
+        let unnoted = lab.runs.all_started().into_keys().find(|(id, run)| !lab.store.may_have_begun(*id, *run));
+        assert_eq!(unnoted, None, "{at}: a run began before the journal said so");
     }
 
     /// Everything that runs ends; then nothing may be left that has not.

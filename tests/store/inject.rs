@@ -32,9 +32,9 @@ fn injected_saver() {
         batch.extend((0..TASKS).map(|n| {
             let mut task = if n == 0 { ended(n) } else { task(n) };
             (task.rev, task.env, task.result) = (rev, digest.clone(), "x".repeat(5000));
-            Write::Task { task: Box::new(task), folder: n != 0 }
+            Write::Task(Box::new(task))
         }));
-        let results = store.save(&batch);
+        let results = store.save(&batch, &[]);
         for (n, result) in results.iter().skip(1).enumerate() {
             match result {
                 Ok(()) => note(format!("saved {n} {rev}\n")),

@@ -10,7 +10,7 @@ fn mkfifo(path: &Path) {
 #[test]
 fn files_that_are_no_records_are_set_aside_and_told_of_once() {
     let world = World::new();
-    save(&world.open(), &[write(&task(1)), write_live(&task(2)), write(&ended(3))]);
+    save(&world.open(), &[write(&task(1)), write(&task(2)), write(&ended(3))]);
     let at = |name: &str| world.record(name);
     mkfifo(&at("b0000001"));
     fs::create_dir(at("b0000002")).unwrap();
@@ -72,7 +72,8 @@ fn a_bad_record_beside_a_run_folder_leaves_a_stray_and_its_number_stays_used() {
     let notice = json!({"rev": 1, "seq": 91, "kind": "question"});
     newest.notices = vec![serde_json::from_value::<Notice>(notice).unwrap()];
     assert_eq!(newest.notices[0].kind, NoticeKind::Question);
-    save(&world.open(), &[write(&task(1)), write_live(&newest)]);
+    save(&world.open(), &[write(&task(1)), write(&newest)]);
+    fs::create_dir(world.tasks().join("a0000028")).unwrap();
     let bytes = fs::read(world.record("a0000028")).unwrap();
     fs::write(world.record("a0000028"), &bytes[..bytes.len() - 3]).unwrap();
     let (_, loaded) = world.boot();
@@ -128,10 +129,10 @@ fn a_newer_record_is_shown_when_it_fits_and_never_touched() {
     assert_eq!(loaded.problems[0].kept, world.record("a0000002"));
     assert!(loaded.problems[0].why.contains("newer Octo"), "{}", loaded.problems[0]);
     assert_eq!(loaded.stray_folders, [], "its run may be alive");
-    let error = store.save(&[write(&loaded.live[0])]).remove(0).unwrap_err();
+    let error = store.save(&[write(&loaded.live[0])], &[]).remove(0).unwrap_err();
     assert!(error.message.contains("newer Octo wrote it (schema 2, this one knows 1)"), "{error}");
     for write in [write(&task(2)), Write::Remove(id(2))] {
-        assert!(store.save(&[write]).remove(0).is_err());
+        assert!(store.save(&[write], &[]).remove(0).is_err());
     }
     assert_eq!(store.quarantine("a0000002.json", "x").kept, world.record("a0000002"));
     assert_eq!(fs::read_to_string(world.record("a0000001")).unwrap(), fits);
@@ -149,7 +150,7 @@ fn what_cannot_be_moved_stays_and_is_never_overwritten() {
     let loaded = store.load().unwrap();
     assert_eq!(loaded.problems.len(), 1);
     assert_eq!(loaded.problems[0].kept, world.record("a0000001"));
-    assert!(store.save(&[write(&task(1)), write(&task(2))])[0].is_err());
+    assert!(store.save(&[write(&task(1)), write(&task(2))], &[])[0].is_err());
     assert!(store.read(id(2)).is_ok());
     assert_eq!(fs::read_to_string(world.record("a0000001")).unwrap(), "garbage");
 }
@@ -182,7 +183,7 @@ fn a_record_too_large_to_read_again_is_refused() {
     let store = world.open();
     let mut large = task(1);
     large.prompt = "x".repeat(5 << 20);
-    let error = store.save(&[write_live(&large)]).remove(0).unwrap_err();
+    let error = store.save(&[write(&large)], &[]).remove(0).unwrap_err();
     assert!(error.message.contains("a record may have 4194304"), "{error}");
     assert_eq!(names(&world.tasks()), BTreeSet::new());
 }

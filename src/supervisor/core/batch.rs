@@ -20,7 +20,7 @@ pub enum Effect {
         /// Its run.
         run: u32,
     },
-    /// Launch a run; `Input::LaunchFailed` follows if it does not happen.
+    /// Launch a run, which the journal says may begin; `Input::LaunchFailed` follows if it does not happen.
     Launch {
         /// The task.
         id: TaskId,
@@ -68,6 +68,11 @@ pub enum Effect {
         /// Its claim, if it can be read.
         claim: Option<Claim>,
     },
+    /// Tell the shim of an ended run that the end is on disk in the record.
+    TellSaved {
+        /// The task.
+        id: TaskId,
+    },
     /// Fold the run folders of an ended task away; `Input::Folded` follows.
     Fold {
         /// The task.
@@ -100,7 +105,7 @@ pub struct Batch {
     pub first: Vec<Write>,
     /// Settled records whose output lives in `result` alone and is about to be cleared by a retry.
     pub preserve: Vec<Task>,
-    /// Records and removals, saved together.
+    /// Records and removals, saved together, and the launches that follow.
     pub writes: Vec<(TaskId, Write)>,
     /// The tasks of each start of several: all of them or none.
     pub together: Vec<Vec<TaskId>>,
@@ -143,6 +148,8 @@ pub(super) struct Pending {
     undo: BTreeMap<TaskId, Undo>,
     effects: Vec<(Vec<TaskId>, Effect)>,
     groups: Vec<Vec<TaskId>>,
+    /// Runs that are launched when the batch says that they may begin.
+    launches: BTreeMap<TaskId, u32>,
     preserve: Vec<Task>,
     marks: bool,
     /// What the lists hid before the present batch, when it hides more.
@@ -156,7 +163,7 @@ pub(super) struct Pending {
 impl Pending {
     /// Whether something is still to be saved or done.
     pub(super) fn waits(&self) -> bool {
-        !self.effects.is_empty() || !self.dirty.is_empty() || !self.removed.is_empty()
+        !self.effects.is_empty() || !self.dirty.is_empty() || !self.removed.is_empty() || !self.launches.is_empty()
     }
 }
 
@@ -212,15 +219,23 @@ impl Core {
         self.pending.groups.push(ids);
     }
 
-    /// Takes out the effects that wait for no save of the present batch: a freed slot's next launch need not
-    /// wait for the disk. What answers a request or tells of a change stays until the batch is saved.
+    /// Launches the present run of a task once the present batch, which then holds that fact, and the saves of
+    /// `after` are durable.
+    pub(super) fn launch(&mut self, id: TaskId, run: u32, after: Vec<TaskId>) {
+        self.pending.launches.insert(id, run);
+        self.emit_after_all(after, Effect::Launch { id });
+    }
+
+    /// Takes out the effects that wait for no save of the present batch: what was poked is looked at before the
+    /// save that follows from it. What answers a request or tells of a change stays until the batch is saved.
     pub fn take_free(&mut self) -> Vec<Effect> {
         let Pending { dirty, removed, effects, preserve, .. } = &mut self.pending;
         let waits = |id: &TaskId| dirty.contains(id) || removed.contains(id) || preserve.iter().any(|t| t.id == *id);
         let free = effects.extract_if(.., |(after, effect)| {
             let silent = match effect {
-                Effect::Look { .. } | Effect::Launch { .. } | Effect::Void { .. } | Effect::Adopt { .. } => true,
+                Effect::Look { .. } | Effect::Void { .. } | Effect::Adopt { .. } => true,
                 Effect::Stop { .. } | Effect::Kill { .. } | Effect::EndLeft { .. } => true,
+                Effect::Launch { .. } | Effect::TellSaved { .. } => false,
                 Effect::Reply { .. } | Effect::Ring(_) | Effect::NoteEnded(_) | Effect::DropEnv(_) => false,
                 Effect::Fold { .. } | Effect::RemoveFiles { .. } => false,
             };
@@ -246,6 +261,8 @@ impl Core {
         batch.writes.extend(removed.map(|id| (*id, Write::Remove(*id))));
         self.pending.removed.clear();
         self.pending.cleanup.clear();
+        let launches = std::mem::take(&mut self.pending.launches);
+        batch.writes.extend(launches.into_iter().map(|(id, run)| (id, Write::Launch { id, run })));
         batch
     }
 
@@ -279,6 +296,8 @@ impl Core {
         for id in &bad {
             match undo.remove(id) {
                 Some(undo) => self.undo(*id, undo, now),
+                // Only its launch could not be noted: the timer of every launch sees to it.
+                None if self.live.contains_key(id) => {}
                 // The record of a refused start that could not be taken back: a next daemon would run it.
                 None => drop(self.taking_back.insert(*id, now.boot + 1000)),
             }

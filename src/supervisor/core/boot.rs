@@ -50,10 +50,11 @@ impl Core {
         let fold = phase == Phase::Settling;
         let keep = renumbered && phase != Phase::Foreign;
         let mut live = Live::new(task, phase);
-        if look || fold {
-            live.due = Some(now.boot);
-        }
+        live.due = look.then_some(now.boot);
         self.insert_live(live);
+        if fold {
+            self.fold_later(id, now);
+        }
         if keep {
             self.touch(id);
         }
@@ -89,6 +90,9 @@ impl Core {
             live.task.mark = mark;
             let task = live.task.clone();
             let phase = self.boot_phase(&task);
+            if phase == Phase::Settling {
+                self.fold_later(*id, now);
+            }
             self.set_phase(*id, phase);
             self.set_due(*id, Some(now.boot));
             self.ring(*id);

@@ -153,6 +153,7 @@ impl Core {
         let waits = |dep: &TaskId| self.status_of(*dep).is_some_and(|s| !s.is_ended());
         let woken = live.due.is_some()
             || live.phase == Phase::Foreign
+            || live.phase == Phase::Settling && self.leisure.knows(live.task.id)
             || live.phase == Phase::Queued
                 && (self.ready.contains(&(live.task.number, live.task.id)) || live.task.after.iter().any(waits));
         if woken { Ok(()) } else { Err(format!("nobody thinks of task {} in phase {:?}", live.task.id, live.phase)) }

@@ -238,8 +238,9 @@ impl Core {
         let number = live.task.number;
         self.ended_order.insert((now.wall, number));
         self.set_phase(id, Phase::Settling);
-        self.set_due(id, Some(now.boot + 1000));
-        self.emit(Some(id), Effect::Fold { id });
+        self.set_due(id, None);
+        self.emit(Some(id), Effect::TellSaved { id });
+        self.fold_later(id, now);
         self.ring(id);
         if notice.is_some() {
             let seq = self.marks.seq_used;

@@ -23,9 +23,10 @@ impl Core {
             };
             let mut saves = live.task.after.clone();
             saves.push(id);
+            let run = live.task.run;
             self.set_phase(id, Phase::Starting { since: now.boot, own: true });
             self.set_due(id, Some(now.boot + 1000));
-            self.emit_after_all(saves, Effect::Launch { id });
+            self.launch(id, run, saves);
         }
     }
 
@@ -39,6 +40,7 @@ impl Core {
             self.due(id, now);
         }
         self.take_back(now);
+        self.fold_some(now);
         let again: Vec<TaskId> = self.removing.iter().filter(|(_, at)| **at <= now.boot).map(|(id, _)| *id).collect();
         for id in again {
             self.removing.insert(id, now.boot + 1000);

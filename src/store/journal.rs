@@ -1,0 +1,554 @@
+//! The journal: one sync for everything that a turn saves.
+//!
+//! ```text
+//!   .octo/journal-7:  [header] [frame 0] [frame 1] ... [frame n] "applied\n"  zeros ...
+//!                                └ put <id> <bytes>, remove <id>, launch <id> <run>
+//! ```
+//!
+//! A save appends one *frame*, syncs this one file, and only then puts the record files in their places,
+//! without a sync. So a frame is all or nothing, whatever dies when, and its entries are durable together.
+//! The space is written with zeros beforehand: the sync of a frame is one write and one flush of the disk, and
+//! no change of any file's size or name has to reach the disk with it.
+//!
+//! After a frame's entries are in their places the word `applied` is written behind it; the next frame
+//! overwrites it. A start that finds the files as the last daemon left them (the same boot, the same mount)
+//! redoes only a last frame without that word; after a power cut it redoes all frames (`redo.rs`).
+//!
+//! A *segment* that has grown over [`ROTATE`] is followed by a new one, and a thread of its own then lets the
+//! system sync everything (`syncfs`) and deletes the older segments. `launch` entries of runs that have not
+//! ended are carried over into each new segment's header.
+//!
+//! A frame that could not be written or synced is overwritten with `applied`, and the next save begins a new
+//! segment: what a failed sync left behind is not trusted.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::io::{Errno, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::disk;
+use crate::task::TaskId;
+
+/// Goes up whenever the format changes.
+const VERSION: u32 = 1;
+
+const MAGIC: &[u8; 4] = b"OCJ1";
+
+/// Magic, length of the payload, number of the frame, digest.
+const HEAD: usize = 4 + 4 + 8 + 16;
+
+/// Stands behind the last frame when all frames are applied; as long as a frame's head can be told from it.
+const APPLIED: &[u8; 8] = b"applied\n";
+
+/// How much of a new segment is written with zeros.
+const FIRST: usize = 256 << 10;
+
+/// By how much it grows at a time.
+const GROW: usize = 1 << 20;
+
+/// Room for less than this is not worth a write of its own.
+const FILL_MIN: usize = 4096;
+
+/// A segment longer than this is followed by a new one.
+const ROTATE: u64 = 4 << 20;
+
+/// The largest segment that is read again, in bytes; a batch of some ten thousand records fits.
+pub(super) const SEGMENT_MAX: u64 = 512 << 20;
+
+/// The first line of a segment, as the payload of its frame 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Header {
+    octo_journal: u32,
+    /// What tells this segment's frames from those of any other file.
+    id: String,
+    /// The boot and the mount in which it is written; see [`place`].
+    pub(super) place: String,
+    /// Runs that may have begun and have not ended.
+    pub(super) launched: BTreeMap<TaskId, u32>,
+}
+
+/// One thing that a frame says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// The record of a task, as the bytes of its file.
+    Put {
+        /// The task.
+        id: TaskId,
+        /// Its record.
+        record: Vec<u8>,
+    },
+    /// A record is removed.
+    Remove(TaskId),
+    /// This run may begin from now on.
+    Launch(TaskId, u32),
+}
+
+/// A frame in the making.
+#[derive(Debug, Default)]
+pub(super) struct Frame {
+    payload: Vec<u8>,
+    /// What it does to the set of launched runs.
+    launched: Vec<(TaskId, Option<u32>)>,
+}
+
+impl Frame {
+    /// Adds a record; `over`: none of its runs may still be under way.
+    pub(super) fn put(&mut self, id: TaskId, record: &[u8], over: bool) {
+        self.payload.extend_from_slice(format!("put {id} {}\n", record.len()).as_bytes());
+        self.payload.extend_from_slice(record);
+        self.payload.push(b'\n');
+        if over {
+            self.launched.push((id, None));
+        }
+    }
+
+    /// Adds a removal.
+    pub(super) fn remove(&mut self, id: TaskId) {
+        self.payload.extend_from_slice(format!("remove {id}\n").as_bytes());
+        self.launched.push((id, None));
+    }
+
+    /// Adds a launch.
+    pub(super) fn launch(&mut self, id: TaskId, run: u32) {
+        self.payload.extend_from_slice(format!("launch {id} {run}\n").as_bytes());
+        self.launched.push((id, Some(run)));
+    }
+
+    /// Tells whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.payload.is_empty()
+    }
+}
+
+/// The journal while the daemon runs.
+#[derive(Debug)]
+pub(super) struct Journal {
+    octo: OwnedFd,
+    current: Option<Segment>,
+    next: u64,
+    launched: BTreeMap<TaskId, u32>,
+    /// A checkpoint is under way.
+    checkpoint: Arc<AtomicBool>,
+}
+
+/// The segment that is written now.
+#[derive(Debug)]
+struct Segment {
+    file: OwnedFd,
+    id: String,
+    frames: u64,
+    /// Where the last frame begins.
+    last: u64,
+    /// Where the next frame goes.
+    end: u64,
+    /// How far the file is written with zeros or frames.
+    filled: u64,
+}
+
+impl Journal {
+    pub(super) fn new(octo: OwnedFd) -> Self {
+        Journal { octo, current: None, next: 0, launched: BTreeMap::new(), checkpoint: Arc::default() }
+    }
+
+    /// Begins a segment after those that a start found; with `checkpoint` those are deleted as soon as
+    /// everything is on disk. Where it cannot be begun now, the first save tries again.
+    pub(super) fn begin(&mut self, next: u64, launched: BTreeMap<TaskId, u32>, checkpoint: bool) {
+        self.next = next;
+        self.launched = launched;
+        match self.create() {
+            Ok(segment) => self.current = Some(segment),
+            Err(errno) => tracing::warn!(%errno, "no journal could be begun; the first save tries again"),
+        }
+        if checkpoint && self.current.is_some() {
+            self.start_checkpoint();
+        }
+    }
+
+    /// Appends a frame and syncs it: from now on its entries hold, whatever happens.
+    ///
+    /// # Errors
+    /// When it cannot be written or synced; then none of its entries holds.
+    pub(super) fn append(&mut self, frame: &Frame) -> Result<()> {
+        let full = self.current.as_ref().is_some_and(|s| s.end > ROTATE) && !self.checkpoint.load(Ordering::Acquire);
+        if full || self.current.is_none() {
+            self.current = Some(self.create()?);
+            self.start_checkpoint();
+        }
+        let Some(segment) = &mut self.current else { return Err(Errno::IO) };
+        if let Err(errno) = segment.append(&frame.payload) {
+            segment.void();
+            self.current = None;
+            return Err(errno);
+        }
+        for (id, run) in &frame.launched {
+            match run {
+                Some(run) => drop(self.launched.insert(*id, *run)),
+                None => drop(self.launched.remove(id)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the entries of all frames are in their places.
+    pub(super) fn applied(&mut self) {
+        if let Some(segment) = &self.current {
+            // Without it a start looks at the last frame once more.
+            let _ = disk::write_all_at(&segment.file, APPLIED, segment.end);
+        }
+    }
+
+    fn create(&mut self) -> Result<Segment> {
+        let header = Header {
+            octo_journal: VERSION,
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            place: place(&self.octo),
+            launched: self.launched.clone(),
+        };
+        let name = name(self.next);
+        self.next += 1;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(&self.octo, name.as_str(), flags, Mode::from_raw_mode(0o600));
+        let file = disk::retry(open)?;
+        let begun = Segment::begin(file, &header).and_then(|segment| disk::sync(&self.octo).map(|()| segment));
+        if begun.is_err() {
+            let _ = disk::retry(|| rustix::fs::unlinkat(&self.octo, name.as_str(), AtFlags::empty()));
+        }
+        begun
+    }
+
+    /// Lets a thread sync the file system and delete all segments before the present one.
+    fn start_checkpoint(&mut self) {
+        let keep = self.next.saturating_sub(1);
+        if keep == 0 {
+            return;
+        }
+        let Ok(octo) = self.octo.try_clone() else { return };
+        if self.checkpoint.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let running = Arc::clone(&self.checkpoint);
+        let job = move || {
+            if let Err(errno) = delete_before(&octo, keep) {
+                tracing::warn!(%errno, "the file system could not be synced; the journal is kept");
+            }
+            running.store(false, Ordering::Release);
+        };
+        if std::thread::Builder::new().name("checkpoint".to_owned()).spawn(job).is_err() {
+            self.checkpoint.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Segment {
+    fn begin(file: OwnedFd, header: &Header) -> Result<Segment> {
+        let mut segment = Segment { file, id: header.id.clone(), frames: 0, last: 0, end: 0, filled: 0 };
+        let payload = serde_json::to_vec(header).map_err(|_| Errno::INVAL)?;
+        segment.write(&payload, FIRST)?;
+        disk::write_all_at(&segment.file, APPLIED, segment.end)?;
+        disk::sync(&segment.file)?;
+        Ok(segment)
+    }
+
+    fn append(&mut self, payload: &[u8]) -> Result<()> {
+        self.write(payload, GROW)?;
+        if crate::sabotage::broken("no_folder_fsync") {
+            return Ok(());
+        }
+        disk::retry(|| rustix::fs::fdatasync(&self.file))
+    }
+
+    /// Writes a frame at the end, and zeros behind it when the space runs out.
+    fn write(&mut self, payload: &[u8], grow: usize) -> Result<()> {
+        let mut bytes = Vec::with_capacity(HEAD + payload.len() + APPLIED.len());
+        let length = u32::try_from(payload.len()).map_err(|_| Errno::FBIG)?;
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&self.frames.to_le_bytes());
+        bytes.extend_from_slice(&digest(&self.id, self.frames, payload));
+        bytes.extend_from_slice(payload);
+        self.last = self.end;
+        let after = self.end + bytes.len() as u64;
+        disk::write_all_at(&self.file, &bytes, self.end)?;
+        if after + APPLIED.len() as u64 > self.filled {
+            self.filled = self.fill(after, grow);
+        }
+        self.end = after;
+        self.frames += 1;
+        Ok(())
+    }
+
+    /// Writes zeros from `at` on, fewer where the disk has less room; returns where they end.
+    fn fill(&self, at: u64, mut grow: usize) -> u64 {
+        let zeros = vec![0; grow];
+        while grow >= FILL_MIN {
+            if disk::write_all_at(&self.file, zeros.get(..grow).unwrap_or_default(), at).is_ok() {
+                return at + grow as u64;
+            }
+            // What was written of them is given back: others need that room more.
+            let _ = disk::retry(|| rustix::fs::ftruncate(&self.file, at));
+            grow /= 4;
+        }
+        at
+    }
+
+    /// Takes back the frame that was written last, or was to be, and the room behind it: no start must find it.
+    fn void(&mut self) {
+        let _ = disk::write_all_at(&self.file, APPLIED, self.last);
+        let _ = disk::retry(|| rustix::fs::ftruncate(&self.file, self.last + APPLIED.len() as u64));
+        let _ = disk::retry(|| rustix::fs::fdatasync(&self.file));
+    }
+}
+
+/// A segment that an earlier daemon wrote.
+#[derive(Debug)]
+pub(super) struct Old {
+    pub(super) header: Header,
+    pub(super) frames: Vec<Vec<Entry>>,
+    /// Whether the entries of all frames are known to be in their places, as long as the place is the same.
+    pub(super) applied: bool,
+}
+
+/// Reads a segment; `None` when it holds no whole header: then nothing was ever acknowledged by it.
+///
+/// # Errors
+/// What is wrong with it, for people. A torn last frame is not wrong: it was never acknowledged.
+pub(super) fn parse(bytes: &[u8]) -> std::result::Result<Option<Old>, String> {
+    let Some(first) = Raw::take(bytes) else { return Ok(None) };
+    let Ok(header) = serde_json::from_slice::<Header>(first.payload) else { return Ok(None) };
+    if !first.is(&header.id, 0) {
+        return Ok(None);
+    }
+    if header.octo_journal != VERSION {
+        return Err(format!("another version of Octo wrote it (format {})", header.octo_journal));
+    }
+    let (mut frames, mut rest) = (Vec::new(), first.rest);
+    while let Some(raw) = Raw::take(rest).filter(|raw| raw.is(&header.id, frames.len() as u64 + 1)) {
+        frames.push(entries(raw.payload).ok_or_else(|| "a frame of it makes no sense".to_owned())?);
+        rest = raw.rest;
+    }
+    Ok(Some(Old { header, frames, applied: rest.starts_with(APPLIED) }))
+}
+
+/// What may be a frame.
+struct Raw<'a> {
+    number: u64,
+    digest: [u8; 16],
+    payload: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Raw<'a> {
+    fn take(bytes: &'a [u8]) -> Option<Raw<'a>> {
+        let bytes = bytes.strip_prefix(MAGIC)?;
+        let (length, bytes) = bytes.split_first_chunk()?;
+        let (number, bytes) = bytes.split_first_chunk()?;
+        let (digest, bytes) = bytes.split_first_chunk()?;
+        let (payload, rest) = bytes.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        Some(Raw { number: u64::from_le_bytes(*number), digest: *digest, payload, rest })
+    }
+
+    /// Tells whether it is whole, and the one that belongs here.
+    fn is(&self, id: &str, number: u64) -> bool {
+        self.number == number && self.digest == digest(id, number, self.payload)
+    }
+}
+
+/// Tells a whole frame of this very segment from torn ones and from what lay on the disk before.
+fn digest(id: &str, number: u64, payload: &[u8]) -> [u8; 16] {
+    let sum = Sha256::new().chain_update(id).chain_update(number.to_le_bytes()).chain_update(payload).finalize();
+    let mut digest = [0; 16];
+    digest.iter_mut().zip(sum).for_each(|(to, from)| *to = from);
+    digest
+}
+
+/// Takes a frame's payload apart.
+fn entries(mut payload: &[u8]) -> Option<Vec<Entry>> {
+    let mut entries = Vec::new();
+    while !payload.is_empty() {
+        let end = payload.iter().position(|b| *b == b'\n')?;
+        let (line, rest) = payload.split_at_checked(end)?;
+        payload = rest.get(1..)?;
+        let words: Vec<&str> = std::str::from_utf8(line).ok()?.split(' ').collect();
+        entries.push(match words[..] {
+            ["put", id, length] => {
+                let (record, rest) = payload.split_at_checked(length.parse().ok()?)?;
+                payload = rest.strip_prefix(b"\n")?;
+                Entry::Put { id: id.parse().ok()?, record: record.to_vec() }
+            }
+            ["remove", id] => Entry::Remove(id.parse().ok()?),
+            ["launch", id, run] => Entry::Launch(id.parse().ok()?, run.parse().ok()?),
+            _ => return None,
+        });
+    }
+    Some(entries)
+}
+
+/// The file of a segment.
+pub(super) fn name(number: u64) -> String {
+    format!("journal-{number}")
+}
+
+/// The numbers of the segments in `.octo/`, in order.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub(super) fn segments(octo: &OwnedFd) -> Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    disk::list(octo, |name, _| {
+        let number = name.to_str().ok().and_then(|n| n.strip_prefix("journal-")).and_then(|n| n.parse().ok());
+        // A name that we would not give is nobody's segment.
+        numbers.extend(number.filter(|n: &u64| name.to_bytes() == self::name(*n).as_bytes()));
+    })?;
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn delete_before(octo: &OwnedFd, keep: u64) -> Result<()> {
+    disk::retry(|| rustix::fs::syncfs(octo))?;
+    for number in segments(octo)?.into_iter().filter(|n| *n < keep) {
+        disk::retry(|| rustix::fs::unlinkat(octo, name(number).as_str(), AtFlags::empty()))?;
+    }
+    Ok(())
+}
+
+/// Names the boot and the mount of `.octo/`: as long as both are the same, what was written without a sync is
+/// there. Where the kernel has no numbers for mounts that are never used twice (before 6.8), every start has
+/// a place of its own.
+pub(super) fn place(octo: &OwnedFd) -> String {
+    const MNT_ID_UNIQUE: u32 = 0x4000;
+    let mount = rustix::fs::statx(octo, c"", AtFlags::EMPTY_PATH, StatxFlags::from_bits_retain(MNT_ID_UNIQUE));
+    match (crate::run::boot_id(), mount) {
+        (Ok(boot), Ok(stat)) if stat.stx_mask & MNT_ID_UNIQUE != 0 => format!("{boot} {}", stat.stx_mnt_id),
+        _ => format!("unknown {}", uuid::Uuid::new_v4()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, OwnedFd) {
+        let dir = tempfile::tempdir().unwrap();
+        let fd = disk::open_dir(rustix::fs::CWD, dir.path()).unwrap();
+        (dir, fd)
+    }
+
+    fn id(n: u32) -> TaskId {
+        format!("{n:08x}").parse().unwrap()
+    }
+
+    fn bytes(dir: &tempfile::TempDir, number: u64) -> Vec<u8> {
+        std::fs::read(dir.path().join(name(number))).unwrap()
+    }
+
+    fn record(n: u32) -> Vec<u8> {
+        format!("{{\n  \"n\": {n}\n}}\n").into_bytes()
+    }
+
+    fn frame(n: u32) -> Frame {
+        let mut frame = Frame::default();
+        frame.put(id(n), &record(n), false);
+        frame.launch(id(n), n);
+        frame.remove(id(n + 1000));
+        frame
+    }
+
+    fn told(n: u32) -> Vec<Entry> {
+        let record = record(n);
+        vec![Entry::Put { id: id(n), record }, Entry::Launch(id(n), n), Entry::Remove(id(n + 1000))]
+    }
+
+    #[test]
+    fn what_is_appended_is_read_again_in_order() {
+        let (dir, fd) = folder();
+        let mut journal = Journal::new(fd.try_clone().unwrap());
+        for n in 1..=3 {
+            journal.append(&frame(n)).unwrap();
+            if n == 2 {
+                journal.applied();
+                assert!(parse(&bytes(&dir, 0)).unwrap().unwrap().applied);
+            }
+        }
+        let old = parse(&bytes(&dir, 0)).unwrap().unwrap();
+        assert_eq!(old.frames, [told(1), told(2), told(3)]);
+        assert!(!old.applied, "the third was not");
+        assert_eq!(old.header.place, place(&fd));
+    }
+
+    #[test]
+    fn a_cut_or_changed_frame_ends_the_segment_and_never_begins_it() {
+        let (dir, fd) = folder();
+        let mut journal = Journal::new(fd);
+        journal.append(&frame(1)).unwrap();
+        let one = usize::try_from(journal.current.as_ref().unwrap().end).unwrap();
+        journal.append(&frame(2)).unwrap();
+        let two = usize::try_from(journal.current.as_ref().unwrap().end).unwrap();
+        let whole = bytes(&dir, 0);
+        for at in one..two {
+            let cut = parse(&whole[..at]).unwrap().unwrap();
+            assert_eq!(cut.frames, [told(1)], "cut at {at}");
+            let mut changed = whole.clone();
+            changed[at] ^= 0x40;
+            assert_eq!(parse(&changed).unwrap().unwrap().frames, [told(1)], "changed at {at}");
+        }
+        for at in 0..40 {
+            assert!(parse(&whole[..at]).unwrap().is_none(), "cut at {at}");
+        }
+        assert!(parse(&[0; 4096]).unwrap().is_none());
+    }
+
+    #[test]
+    fn runs_that_may_be_under_way_are_carried_into_the_next_segment() {
+        let (dir, fd) = folder();
+        let mut journal = Journal::new(fd);
+        for n in [1, 2, 3] {
+            let mut frame = Frame::default();
+            frame.launch(id(n), n);
+            journal.append(&frame).unwrap();
+        }
+        let mut over = Frame::default();
+        over.put(id(2), b"{}", true);
+        over.remove(id(3));
+        journal.append(&over).unwrap();
+        // A save that fails begins a new segment.
+        journal.current = None;
+        journal.append(&frame(9)).unwrap();
+        let old = parse(&bytes(&dir, 1)).unwrap().unwrap();
+        assert_eq!(old.header.launched, BTreeMap::from([(id(1), 1)]));
+        assert_eq!(old.frames, [told(9)]);
+    }
+
+    #[test]
+    fn a_frame_that_failed_is_not_found() {
+        let (dir, fd) = folder();
+        let mut journal = Journal::new(fd);
+        journal.append(&frame(1)).unwrap();
+        journal.append(&frame(2)).unwrap();
+        journal.current.as_mut().unwrap().void();
+        let old = parse(&bytes(&dir, 0)).unwrap().unwrap();
+        assert_eq!((old.frames, old.applied), (vec![told(1)], true));
+    }
+
+    #[test]
+    fn a_long_journal_goes_on_in_a_new_segment_and_the_old_ones_go() {
+        let (dir, fd) = folder();
+        let mut journal = Journal::new(fd.try_clone().unwrap());
+        let mut large = Frame::default();
+        large.put(id(1), &vec![b' '; usize::try_from(ROTATE).unwrap()], false);
+        journal.append(&large).unwrap();
+        journal.append(&frame(2)).unwrap();
+        while journal.checkpoint.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        assert_eq!(segments(&fd).unwrap(), [1]);
+        assert_eq!(parse(&bytes(&dir, 1)).unwrap().unwrap().frames, [told(2)]);
+        assert!(disk::read_file(fd.as_fd(), name(0).as_str(), 1 << 20).is_err());
+    }
+}
