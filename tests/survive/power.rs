@@ -2,7 +2,7 @@
 //!
 //! The workspace lies on ext4 on a loop device. `FS_IOC_SHUTDOWN` without a flush of the journal drops
 //! everything that was not synced, as a power cut does. That needs root; where loop devices are not
-//! permitted, the syncs of the tasks folder are counted with strace instead, and that is said loudly.
+//! permitted, the syncs of the journal are counted with strace instead, and that is said loudly.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -197,7 +197,7 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
     let cuts = number("OCTO_POWER_CUTS", CUTS);
     let Some(found) = cut_power(cuts, "") else {
         eprintln!("LOOP DEVICES ARE NOT PERMITTED HERE: no power was cut; the syncs are counted with strace instead");
-        assert!(syncs_of_the_tasks_folder("") > 0, "a start was answered without a sync of the tasks folder");
+        assert!(syncs_of_the_journal("") > 0, "a start was answered without a sync of the journal");
         return;
     };
     say("as it is", cuts, &found);
@@ -210,30 +210,43 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
 fn without_the_folder_sync_a_power_cut_loses_acknowledged_tasks() {
     let Some(found) = cut_power(CUTS, "no_folder_fsync") else {
         eprintln!("LOOP DEVICES ARE NOT PERMITTED HERE: no power was cut; the syncs are counted with strace instead");
-        assert_eq!(syncs_of_the_tasks_folder("no_folder_fsync"), 0, "the count cannot tell the difference");
+        assert_eq!(syncs_of_the_journal("no_folder_fsync"), 0, "the count cannot tell the difference");
         return;
     };
     say("without the folder sync", CUTS, &found);
     assert!(!(found.missing.is_empty() && found.stale.is_empty()), "the check did not see it: {found:?}");
 }
 
-/// How often `tasks/` is synced after a record was renamed in it and before the start is answered.
-fn syncs_of_the_tasks_folder(broken: &str) -> usize {
+/// How often the journal is synced after a start's frame was written and before the start is answered.
+fn syncs_of_the_journal(broken: &str) -> usize {
     let mut world = World::new();
     world.set("OCTO_BREAK", broken);
     let trace = world.beside("trace");
     let mut command = world.command("strace");
-    command.args(["-f", "-qq", "-y", "-b", "execve", "-e", "trace=rename,renameat,renameat2,fsync,sendto,write", "-o"]);
+    command.args([
+        "-f",
+        "-qq",
+        "-y",
+        "-b",
+        "execve",
+        "-s",
+        "200",
+        "-e",
+        "trace=pwrite64,fsync,fdatasync,sendto,write,writev",
+        "-o",
+    ]);
     command.arg(&trace).args(world.daemon_words());
     let mut daemon = world.spawn_as_daemon(command);
     assert!(daemon.ready(), "the daemon did not get ready under strace: {}", world.complaints());
     world.bg("true");
     let text = fs::read_to_string(trace).unwrap();
-    let renamed = text.lines().position(|l| l.contains("rename") && l.contains("/tasks") && l.contains(".json"));
-    let after = text.lines().skip(renamed.expect("a record was renamed"));
-    let tasks = format!("{}>", world.tasks_dir().display());
-    let until_told = after.take_while(|l| !l.contains("instanceId") && !l.contains("HTTP/1.1 201"));
-    let count = until_told.filter(|l| l.contains("fsync(") && l.contains(&tasks)).count();
+    let frame = |line: &str| line.contains("pwrite64(") && line.contains("/journal-") && line.contains("OCJ1");
+    // The first one is the header of the segment.
+    let frames: Vec<usize> = text.lines().enumerate().filter(|(_, l)| frame(l)).map(|(at, _)| at).collect();
+    let written = *frames.get(1).expect("a frame was written");
+    let until_told =
+        text.lines().skip(written).take_while(|l| !l.contains("instanceId") && !l.contains("HTTP/1.1 201"));
+    let count = until_told.filter(|l| l.contains("sync(") && l.contains("/journal-")).count();
     for pid in world.daemons() {
         crate::common::processes::signal(pid, rustix::process::Signal::KILL);
     }
@@ -243,7 +256,7 @@ fn syncs_of_the_tasks_folder(broken: &str) -> usize {
 
 /// The count that stands in for power cuts where they are not possible tells the two apart as well.
 #[test]
-fn the_folder_sync_comes_between_the_rename_and_the_answer() {
-    assert!(syncs_of_the_tasks_folder("") > 0);
-    assert_eq!(syncs_of_the_tasks_folder("no_folder_fsync"), 0);
+fn the_sync_of_the_journal_comes_between_the_frame_and_the_answer() {
+    assert!(syncs_of_the_journal("") > 0);
+    assert_eq!(syncs_of_the_journal("no_folder_fsync"), 0);
 }
