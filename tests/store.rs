@@ -27,6 +27,8 @@ mod kills;
 mod measure;
 #[path = "store/mutants.rs"]
 mod mutants;
+#[path = "store/redo.rs"]
+mod redo;
 #[path = "store/special.rs"]
 mod special;
 #[path = "store/syncs.rs"]

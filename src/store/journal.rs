@@ -57,6 +57,9 @@ const FILL_MIN: usize = 4096;
 /// A segment longer than this is followed by a new one.
 const ROTATE: u64 = 4 << 20;
 
+/// No segment has such a number; there must always be a next one.
+const NUMBER_MAX: u64 = 1 << 53;
+
 /// The largest segment that is read again, in bytes; a batch of some ten thousand records fits.
 pub(super) const SEGMENT_MAX: u64 = 512 << 20;
 
@@ -402,7 +405,7 @@ pub(super) fn segments(octo: &OwnedFd) -> Result<Vec<u64>> {
     disk::list(octo, |name, _| {
         let number = name.to_str().ok().and_then(|n| n.strip_prefix("journal-")).and_then(|n| n.parse().ok());
         // A name that we would not give is nobody's segment.
-        numbers.extend(number.filter(|n: &u64| name.to_bytes() == self::name(*n).as_bytes()));
+        numbers.extend(number.filter(|n: &u64| *n < NUMBER_MAX && name.to_bytes() == self::name(*n).as_bytes()));
     })?;
     numbers.sort_unstable();
     Ok(numbers)
