@@ -99,9 +99,8 @@ fn take_over() -> io::Result<(OwnedFd, Poker)> {
 
 /// Puts `/dev/null` on standard input and output.
 fn null_stdio() -> io::Result<()> {
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
-    Ok(rustix::stdio::dup2_stdout(&null)?)
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?)
 }
 
 /// The work, with lock and poke socket in safe places and the command's environment as this process's own.
@@ -114,10 +113,14 @@ fn begin(lock: OwnedFd, pokes: Poker, words: impl Iterator<Item = OsString>) -> 
         let shim = Shim { args: &args, lock: &lock, pokes: &pokes, hold: &hold };
         shim.work().map_err(|e| (Done::CouldNotBegin, e.to_string()))
     });
-    worked.unwrap_or_else(|(done, why)| {
+    let done = worked.unwrap_or_else(|(done, why)| {
         pokes.complain(&why);
         done
-    })
+    });
+    // Who sees the socket close finds the lock free.
+    drop(lock);
+    drop(pokes);
+    done
 }
 
 /// Leaves the session of whoever started it, and becomes the one to whom orphans below it come.
@@ -152,7 +155,7 @@ impl Shim<'_> {
             }
         };
         self.hold.at("before_claim");
-        let won = claim_of(&child).and_then(|claim| folder.claim(&claim));
+        let won = claim_of(&child).and_then(|claim| folder.claim(&claim, self.lock));
         if !matches!(won, Ok(true)) {
             child.discard();
             folder.give_up();

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::io::Errno;
 
-use crate::run::{Claim, Launched, NOT_FORKED, Origin, SAVED};
+use crate::run::{Claim, Launched, NOT_FORKED, Origin, RunDir, SAVED};
 use crate::supervisor::Pokes;
 use crate::supervisor::core::Input;
 use crate::task::TaskId;
@@ -29,6 +29,9 @@ const BELL: u64 = 0;
 
 /// How long the thread sleeps at a time when it cannot wait as it should.
 const BLIND: Duration = Duration::from_millis(100);
+
+/// How long the lock of a shim that is dying may take to fall.
+const DYING: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 enum Source {
@@ -45,10 +48,12 @@ struct Shim {
     /// Its process, when it is to be reaped here.
     child: Option<Child>,
     origin: Option<Origin>,
-    run: u32,
+    dir: RunDir,
     since: Instant,
     /// Whether it has said anything yet.
     heard: bool,
+    /// Whether it has said that the run's end is recorded.
+    ended: bool,
 }
 
 impl AsFd for Source {
@@ -137,9 +142,10 @@ impl Watcher {
     ///
     /// # Errors
     /// When there is no thread either; the run is found by the sweep then.
-    pub fn launched(&self, id: TaskId, run: u32, launched: Launched) -> io::Result<()> {
+    pub fn launched(&self, dir: RunDir, launched: Launched) -> io::Result<()> {
         let Launched { child, pokes, origin } = launched;
-        let shim = Shim { pokes, child, origin, run, since: Instant::now(), heard: false };
+        let id = dir.id();
+        let shim = Shim { pokes, child, origin, dir, since: Instant::now(), heard: false, ended: false };
         let Err((error, source)) = self.add(id, Source::Socket(shim)) else { return Ok(()) };
         tracing::warn!(%id, %error, "a run has a thread of its own to wait for it");
         let pokes = self.pokes.clone();
@@ -264,6 +270,7 @@ impl Shim {
         match rustix::io::read(&self.pokes, &mut bytes) {
             Ok(n @ 1..) => {
                 self.heard = true;
+                self.ended |= bytes[..n].contains(&b'x');
                 match bytes.get(..n) {
                     Some([NOT_FORKED, number @ ..]) => Said::Gone(self.not_forked(id, number)),
                     _ => Said::Look,
@@ -285,13 +292,16 @@ impl Shim {
 
     /// The machine was short of something, which passes.
     fn failed(&self, id: TaskId, why: String) -> Input {
-        Input::LaunchFailed { id, run: self.run, why, passing: true }
+        Input::LaunchFailed { id, run: self.dir.run(), why, passing: true }
     }
 
-    /// The socket closes as the shim exits: this wait is over at once, and leaves no zombie.
+    /// The socket closes as the shim exits: the wait for that is over at once, and leaves no zombie. One that
+    /// ended by itself let go of its lock before; one that was killed loses both in any order.
     fn reap(&mut self, id: TaskId) {
-        if let Some(Err(error)) = self.child.as_mut().map(Child::wait) {
-            tracing::warn!(%id, %error, "could not reap a shim");
+        match self.child.as_mut().map(Child::wait) {
+            Some(Err(error)) => tracing::warn!(%id, %error, "could not reap a shim"),
+            None if !self.ended => self.dir.await_free(DYING),
+            Some(Ok(_)) | None => {}
         }
     }
 }
@@ -308,7 +318,8 @@ mod tests {
     /// A watched shim that is this test: its end of the poke socket.
     fn shim(watcher: &Watcher, id: TaskId) -> OwnedFd {
         let (pokes, poker) = crate::run::socket_pair().unwrap();
-        watcher.launched(id, 3, Launched { child: None, pokes, origin: None }).unwrap();
+        let dir = RunDir::new(std::path::Path::new("/nowhere"), id, 3);
+        watcher.launched(dir, Launched { child: None, pokes, origin: None }).unwrap();
         poker
     }
 

@@ -204,12 +204,13 @@ impl Executor for ProcessExecutor {
             log_quota: self.around.log_quota,
             open_files: self.around.open_files,
         };
-        let launched = self.dir(task.id, task.run).launch_in(&mut self.nursery, &spec).map_err(|error| {
+        let dir = self.dir(task.id, task.run);
+        let launched = dir.launch_in(&mut self.nursery, &spec).map_err(|error| {
             let mut error = launch_error(&error);
             error.passing |= self.store.in_place().is_err();
             error
         })?;
-        if let Err(error) = self.watcher.launched(task.id, task.run, launched) {
+        if let Err(error) = self.watcher.launched(dir, launched) {
             tracing::warn!(id = %task.id, %error, "a run is not watched; the sweep will find its end");
         }
         Ok(())

@@ -43,7 +43,7 @@ fn open() -> io::Result<(OwnedFd, sys::Room)> {
     sys::reap_nobody(true);
     let line = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     super::null_stdio()?;
-    rustix::stdio::dup2_stderr(rustix::stdio::stdin())?;
+    rustix::stdio::dup2_stderr(rustix::stdio::stdout())?;
     let _ = rustix::process::setsid();
     // A call that fails here would fail in every shim; and what it read stays read.
     crate::run::boot_id()?;

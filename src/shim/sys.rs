@@ -162,6 +162,10 @@ pub(super) fn close_copy(fd: &std::os::fd::OwnedFd) {
 /// inherit that.
 pub(super) fn limit_open_files(soft: u64) -> io::Result<()> {
     let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.current = Some(limit.maximum.map_or(soft, |hard| soft.min(hard)));
+    let wanted = Some(limit.maximum.map_or(soft, |hard| soft.min(hard)));
+    if limit.current == wanted {
+        return Ok(());
+    }
+    limit.current = wanted;
     Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?)
 }
