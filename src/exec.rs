@@ -52,13 +52,14 @@ pub trait Executor {
     /// When a fact could not be read (not: when there is none); it is looked at again later.
     fn look(&mut self, task: &Task) -> io::Result<Look>;
 
-    /// Starts the task's present run. On return the launch is over: the shim holds the lock, or failed.
+    /// Starts the task's present run. On return the shim holds the lock or is about to, or has failed; a failure
+    /// that shows later comes as `Input::LaunchFailed`.
     ///
     /// # Errors
     /// [`LaunchError`] when no shim was started.
     fn launch(&mut self, task: &Task) -> Result<(), LaunchError>;
 
-    /// Starts several runs, side by side where that is quicker; one result for each, in order.
+    /// Starts several runs; one result for each, in order.
     fn launch_all(&mut self, tasks: &[&Task]) -> Vec<Result<(), LaunchError>> {
         tasks.iter().map(|task| self.launch(task)).collect()
     }

@@ -103,12 +103,17 @@ pub(crate) mod dir;
 mod fold;
 mod launch;
 mod leftover;
+pub(crate) mod nursery;
 pub(crate) mod proc;
 mod verdict;
 
 pub use dir::RunDir;
 pub use fold::{Folded, empty_trash, remove_task_files, run_folders};
+#[cfg(test)]
+pub(crate) use launch::socket_pair;
 pub use launch::{LaunchSpec, Launched, SAVED};
+pub(crate) use nursery::NOT_FORKED;
+pub use nursery::{Nursery, Origin};
 pub use proc::{boot_id, proc_start};
 pub use rustix::process::Signal;
 pub use verdict::{START_PATIENCE, Verdict, verdict};

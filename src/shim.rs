@@ -47,6 +47,7 @@ use crate::run::{Claim, Exit, ExitReason, ProcId, SAVED, boot_id, proc_start};
 
 mod args;
 mod child;
+mod nursery;
 mod record;
 mod sys;
 mod tree;
@@ -54,6 +55,8 @@ mod tree;
 use args::Args;
 use child::{Child, Plan};
 use record::Folder;
+
+pub use nursery::nursery;
 
 /// How long what a command left behind may take to go, after TERM.
 const GRACE_AT_END: Duration = Duration::from_secs(5);
@@ -79,36 +82,56 @@ pub enum Done {
 /// by `octo-shim` alone, first of all and in a process with one thread: it changes the process's
 /// signals, descriptors, session and working folder.
 pub fn run(words: impl Iterator<Item = OsString>) -> Done {
-    let hold = Hold::taken();
-    hold.at("before_lock");
     sys::close_inherited();
-    let Ok((lock, pokes)) = detach() else { return Done::CouldNotBegin };
-    let worked = Args::parse(words).map_err(|why| (Done::Usage, why.to_owned())).and_then(|args| {
-        let shim = Shim { args: &args, lock: &lock, pokes: &pokes, hold: &hold };
-        shim.work().map_err(|e| (Done::CouldNotBegin, e.to_string()))
-    });
-    worked.unwrap_or_else(|(done, why)| {
-        pokes.complain(&why);
-        done
-    })
+    let Ok((lock, pokes)) = take_over() else { return Done::CouldNotBegin };
+    begin(lock, pokes, words)
 }
 
-/// Leaves the daemon's session and takes the lock and the poke pipe off the standard descriptors, so
-/// that nothing this process starts can inherit them.
-fn detach() -> io::Result<(OwnedFd, Poker)> {
+/// Takes the lock and the poke socket off the standard descriptors, so that nothing this process starts can
+/// inherit them.
+fn take_over() -> io::Result<(OwnedFd, Poker)> {
     sys::own_signals()?;
     let lock = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let pokes = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    // Fails only for a leader of a group, which a shim that was spawned is not.
+    null_stdio()?;
+    Ok((lock, Poker(pokes)))
+}
+
+/// Puts `/dev/null` on standard input and output.
+fn null_stdio() -> io::Result<()> {
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?)
+}
+
+/// The work, with lock and poke socket in safe places and the command's environment as this process's own.
+fn begin(lock: OwnedFd, pokes: Poker, words: impl Iterator<Item = OsString>) -> Done {
+    let hold = Hold::taken();
+    hold.at("before_lock");
+    let worked = detach().map_err(|e| (Done::CouldNotBegin, e.to_string()));
+    let worked = worked.and_then(|()| Args::parse(words).map_err(|why| (Done::Usage, why.to_owned())));
+    let worked = worked.and_then(|args| {
+        let shim = Shim { args: &args, lock: &lock, pokes: &pokes, hold: &hold };
+        shim.work().map_err(|e| (Done::CouldNotBegin, e.to_string()))
+    });
+    let done = worked.unwrap_or_else(|(done, why)| {
+        pokes.complain(&why);
+        done
+    });
+    // Who sees the socket close finds the lock free.
+    drop(lock);
+    drop(pokes);
+    done
+}
+
+/// Leaves the session of whoever started it, and becomes the one to whom orphans below it come.
+fn detach() -> io::Result<()> {
+    // Fails only for a leader of a group, which a shim that was spawned or forked is not.
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     if crate::sabotage::broken("daemon_as_parent") {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     }
-    Ok((lock, Poker(pokes)))
+    Ok(())
 }
 
 /// What one shim works with.
@@ -132,7 +155,7 @@ impl Shim<'_> {
             }
         };
         self.hold.at("before_claim");
-        let won = claim_of(&child).and_then(|claim| folder.claim(&claim));
+        let won = claim_of(&child).and_then(|claim| folder.claim(&claim, self.lock));
         if !matches!(won, Ok(true)) {
             child.discard();
             folder.give_up();

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!   API handlers ──Ask/Query──►┐                         ┌──► store (group commit)
-//!   watcher (runs) ──Poke─────►│ driver thread: Engine ──┤
-//!   sweeps, disk ──Input──────►┘   (core + store + exec) └──► executor (shims)
+//!   sweeps, disk ──Input──────►│ driver thread: Engine ──┤
+//!   shims ────epoll: Poke─────►┘   (core + store + exec) └──► executor (shims)
 //!                                        │
 //!                                        └── Ring ──► doorbell (broadcast): "look at task X again"
 //! ```
 //!
 //! The driver is a plain thread, not a task: what it does (fsync, spawn, small reads) blocks by nature,
-//! and while it saves, the next commands gather in its inbox: that is the group commit. The doorbell
+//! and while it saves, the next commands gather in its inbox: that is the group commit. It sleeps in the
+//! watcher's `epoll`, so that what happens to a run reaches it without a detour; the inbox rings a bell there. The doorbell
 //! carries no news, only where to look; whoever lags reads the truth again.
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::command::{Actor, Refused, RefusedCode};
 use crate::exec::Executor;
 use crate::store::{Persist, Store};
 use crate::task::TaskId;
+use crate::watch::Watcher;
 
 pub mod audit;
 pub mod core;
@@ -171,6 +173,7 @@ pub fn start<E: Executor + Send + 'static>(
     store: Arc<Store>,
     exec: E,
     pokes: mpsc::UnboundedReceiver<Input>,
+    watcher: Watcher,
     disk: DiskProbe,
 ) -> std::io::Result<Handle>
 where
@@ -182,12 +185,12 @@ where
     #[cfg(debug_assertions)]
     if crate::sabotage::broken("told_before_saved") {
         let engine = engine::Engine::new(core, crate::sabotage::Late::new(Arc::clone(&store)), exec);
-        let driver = driver::Driver::new(engine, rx, pokes, bell.clone(), disk);
+        let driver = driver::Driver::new(engine, rx, pokes, watcher, bell.clone(), disk);
         thread.spawn(move || driver.run())?;
         return Ok(Handle { tx, bell, store });
     }
     let engine = engine::Engine::new(core, Arc::clone(&store), exec);
-    let driver = driver::Driver::new(engine, rx, pokes, bell.clone(), disk);
+    let driver = driver::Driver::new(engine, rx, pokes, watcher, bell.clone(), disk);
     thread.spawn(move || driver.run())?;
     Ok(Handle { tx, bell, store })
 }

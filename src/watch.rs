@@ -1,32 +1,68 @@
-//! Watches runs for the moment something happens to them, and pokes the supervisor.
+//! Watches runs for the moment something happens to them. The supervisor's thread does its waiting here.
 //!
-//! One thread waits in `epoll` on two kinds of descriptors: the *poke socket* of every shim that this daemon
+//! It waits in `epoll` on three kinds of descriptors: the *poke socket* of every shim that this daemon
 //! launched (a byte when the claim was won, one when `exit.json` appeared, end of file when the shim is
-//! gone), and a *pidfd* of every shim that it adopted at a start. A poke says only "look at task X": what
-//! happened is read from the facts on disk, and a slow sweep looks at every running task even if no poke
-//! ever comes. Inotify would tell the same, but also of every write to a log in the same folder; it is
-//! kept for those who follow a log.
+//! gone), a *pidfd* of every shim that it adopted at a start, and one *eventfd*, by which whoever put
+//! something into the supervisor's inbox wakes it. A poke says only "look at task X": what happened is read
+//! from the facts on disk, and a slow sweep looks at every running task even if no poke ever comes. Inotify
+//! would tell the same, but also of every write to a log in the same folder; it is kept for those who follow
+//! a log.
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Wake;
+use std::time::{Duration, Instant};
 
-use rustix::event::epoll;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::io::Errno;
 
-use crate::run::Claim;
+use crate::run::{Claim, Launched, NOT_FORKED, Origin, RunDir, SAVED};
 use crate::supervisor::Pokes;
 use crate::supervisor::core::Input;
 use crate::task::TaskId;
 
+/// The eventfd's token; those of runs count from 1.
+const BELL: u64 = 0;
+
+/// How long the thread sleeps at a time when it cannot wait as it should.
+const BLIND: Duration = Duration::from_millis(100);
+
+/// How long the lock of a shim that is dying may take to fall.
+const DYING: Duration = Duration::from_millis(50);
+
 #[derive(Debug)]
 enum Source {
-    /// The poke socket of a shim that this process launched and reaps.
-    Socket { fd: OwnedFd, child: Child },
+    /// The poke socket of a shim that this process launched.
+    Socket(Shim),
     /// An adopted shim.
-    Pidfd { _fd: OwnedFd },
+    Pidfd(OwnedFd),
+}
+
+/// A shim that this process launched.
+#[derive(Debug)]
+struct Shim {
+    pokes: OwnedFd,
+    /// Its process, when it is to be reaped here.
+    child: Option<Child>,
+    origin: Option<Origin>,
+    dir: RunDir,
+    since: Instant,
+    /// Whether it has said anything yet.
+    heard: bool,
+    /// Whether it has said that the run's end is recorded.
+    ended: bool,
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Source::Socket(shim) => shim.pokes.as_fd(),
+            Source::Pidfd(fd) => fd.as_fd(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -37,25 +73,67 @@ struct State {
     untold: HashMap<TaskId, u64>,
 }
 
-/// The watching thread's front; clones share it.
+/// What runs are watched by; clones share it.
 #[derive(Debug, Clone)]
 pub struct Watcher {
     epoll: Arc<OwnedFd>,
+    bell: Arc<Bell>,
     state: Arc<Mutex<State>>,
     pokes: Pokes,
 }
 
+/// Wakes the thread that waits in [`Watcher::wait`].
+#[derive(Debug)]
+pub struct Bell(OwnedFd);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Fails only when it was rung so often that it rings anyway.
+        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+    }
+}
+
 impl Watcher {
-    /// Starts the thread.
+    /// Makes one that watches nothing yet. `pokes` leads to whoever waits.
     ///
     /// # Errors
-    /// When the kernel has no more descriptors or threads.
-    pub fn start(pokes: Pokes) -> io::Result<Self> {
-        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
-        let watcher = Watcher { epoll, state: Arc::default(), pokes };
-        let this = watcher.clone();
-        std::thread::Builder::new().name("watcher".to_owned()).spawn(move || this.run())?;
-        Ok(watcher)
+    /// When the kernel has no more descriptors.
+    pub fn new(pokes: Pokes) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        // Every ring is an edge: it need not be read to be heard again.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &bell, epoll::EventData::new_u64(BELL), flags)?;
+        Ok(Watcher { epoll: Arc::new(epoll), bell: Arc::new(Bell(bell)), state: Arc::default(), pokes })
+    }
+
+    /// What wakes the waiting thread; it is heard even when it rings before the wait.
+    #[must_use]
+    pub fn bell(&self) -> Arc<Bell> {
+        Arc::clone(&self.bell)
+    }
+
+    /// Waits until something happens to a run, the bell rings or time is up, and adds what that means to
+    /// `inputs`: nothing, unless it was a run. To be called by one thread.
+    pub fn wait(&self, timeout: Duration, inputs: &mut Vec<Input>) {
+        // Whole milliseconds are what the kernel takes; less than one would be no wait at all.
+        let millis = i64::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i64::MAX).min(i64::from(i32::MAX));
+        let timeout = Timespec { tv_sec: millis / 1000, tv_nsec: millis % 1000 * 1_000_000 };
+        let mut events = Vec::with_capacity(64);
+        match epoll::wait(&*self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => {
+                tracing::error!(%error, "cannot watch runs any more; the sweep goes on");
+                std::thread::park_timeout(BLIND.min(Duration::from_millis(millis.unsigned_abs())));
+            }
+        }
+        for event in events.iter().map(|event| event.data.u64()).filter(|token| *token != BELL) {
+            inputs.extend(self.fired(event));
+        }
     }
 
     /// Watches a run that was just launched.
@@ -64,15 +142,26 @@ impl Watcher {
     ///
     /// # Errors
     /// When there is no thread either; the run is found by the sweep then.
-    pub fn launched(&self, id: TaskId, pokes: OwnedFd, child: Child) -> io::Result<()> {
-        let Err((error, source)) = self.add(id, Source::Socket { fd: pokes, child }) else { return Ok(()) };
+    pub fn launched(&self, dir: RunDir, launched: Launched) -> io::Result<()> {
+        let Launched { child, pokes, origin } = launched;
+        let id = dir.id();
+        let shim = Shim { pokes, child, origin, dir, since: Instant::now(), heard: false, ended: false };
+        let Err((error, source)) = self.add(id, Source::Socket(shim)) else { return Ok(()) };
         tracing::warn!(%id, %error, "a run has a thread of its own to wait for it");
         let pokes = self.pokes.clone();
         let wait = move || {
-            if let Source::Socket { mut child, .. } = source {
-                let _ = child.wait();
+            if let Source::Socket(mut shim) = source {
+                let input = loop {
+                    let _ = poll(&mut [PollFd::new(&shim.pokes, PollFlags::IN)], None);
+                    match shim.says(id) {
+                        Said::Look => pokes.send(Input::Poke { id }),
+                        Said::Nothing => {}
+                        Said::Gone(input) => break input,
+                    }
+                };
+                shim.reap(id);
+                pokes.send(input);
             }
-            pokes.send(Input::Poke { id });
         };
         std::thread::Builder::new().name("waiter".to_owned()).spawn(wait).map(drop)
     }
@@ -82,9 +171,18 @@ impl Watcher {
     pub fn tell_saved(&self, id: TaskId) {
         let mut state = self.lock();
         let Some(token) = state.untold.remove(&id) else { return };
-        if let Some((_, Source::Socket { fd, .. })) = state.sources.get(&token) {
-            let _ = rustix::net::send(fd, &[crate::run::SAVED], rustix::net::SendFlags::NOSIGNAL);
+        if let Some((_, Source::Socket(shim))) = state.sources.get(&token) {
+            let _ = rustix::net::send(&shim.pokes, &[SAVED], rustix::net::SendFlags::NOSIGNAL);
         }
+    }
+
+    /// Whether the shim of a task was asked of a nursery longer than `patience` ago and has said nothing yet.
+    #[must_use]
+    pub fn is_silent(&self, id: TaskId, patience: Duration) -> bool {
+        let state = self.lock();
+        let source = state.untold.get(&id).and_then(|token| state.sources.get(token));
+        let Some((_, Source::Socket(shim))) = source else { return false };
+        shim.origin.is_some() && !shim.heard && shim.since.elapsed() >= patience
     }
 
     /// Watches an adopted run.
@@ -95,7 +193,7 @@ impl Watcher {
         let Some(pid) = rustix::process::Pid::from_raw(claim.shim.pid) else { return Ok(()) };
         match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
             Ok(fd) if crate::run::proc_start(claim.shim.pid) == Some(claim.shim.start) => {
-                self.add(id, Source::Pidfd { _fd: fd }).map_err(|(error, _)| error)
+                self.add(id, Source::Pidfd(fd)).map_err(|(error, _)| error)
             }
             // It is gone already: that is news.
             Ok(_) | Err(Errno::SRCH) => {
@@ -111,16 +209,11 @@ impl Watcher {
         let mut state = self.lock();
         state.next += 1;
         let token = state.next;
-        {
-            let fd = match &source {
-                Source::Socket { fd, .. } | Source::Pidfd { _fd: fd } => fd,
-            };
-            let added = epoll::add(&*self.epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
-            if let Err(errno) = added {
-                return Err((errno.into(), source));
-            }
+        let added = epoll::add(&*self.epoll, &source, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
+        if let Err(errno) = added {
+            return Err((errno.into(), source));
         }
-        if matches!(source, Source::Socket { .. }) {
+        if matches!(source, Source::Socket(_)) {
             state.untold.insert(id, token);
         }
         state.sources.insert(token, (id, source));
@@ -131,54 +224,150 @@ impl Watcher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self) {
-        let mut events = Vec::with_capacity(64);
-        loop {
-            events.clear();
-            match epoll::wait(&*self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => {
-                    tracing::error!(%error, "cannot watch runs any more; the sweep goes on");
-                    return;
+    /// What it means that a source has something to say.
+    fn fired(&self, token: u64) -> Option<Input> {
+        let mut state = self.lock();
+        let (id, source) = state.sources.get_mut(&token)?;
+        let id = *id;
+        let input = match source {
+            Source::Pidfd(_) => Input::Poke { id },
+            Source::Socket(shim) => match shim.says(id) {
+                Said::Look => return Some(Input::Poke { id }),
+                Said::Nothing => return None,
+                Said::Gone(input) => input,
+            },
+        };
+        let gone = state.sources.remove(&token);
+        if state.untold.get(&id) == Some(&token) {
+            state.untold.remove(&id);
+        }
+        drop(state);
+        if let Some((_, source)) = gone {
+            // Closing alone does not take it out: a process that was just forked may still have a copy, and
+            // then it would be reported again and again.
+            let _ = epoll::delete(&*self.epoll, &source);
+            if let Source::Socket(mut shim) = source {
+                shim.reap(id);
+            }
+        }
+        Some(input)
+    }
+}
+
+/// What a poke socket says.
+enum Said {
+    /// Something happened to the run.
+    Look,
+    /// It spoke too soon.
+    Nothing,
+    /// It is over with the shim, and that is to be made of it.
+    Gone(Input),
+}
+
+impl Shim {
+    fn says(&mut self, id: TaskId) -> Said {
+        let mut bytes = [0_u8; 64];
+        match rustix::io::read(&self.pokes, &mut bytes) {
+            Ok(n @ 1..) => {
+                self.heard = true;
+                self.ended |= bytes[..n].contains(&b'x');
+                match bytes.get(..n) {
+                    Some([NOT_FORKED, number @ ..]) => Said::Gone(self.not_forked(id, number)),
+                    _ => Said::Look,
                 }
             }
-            for event in &events {
-                self.fired(event.data.u64());
+            Err(Errno::AGAIN | Errno::INTR) => Said::Nothing,
+            // End of file, or a shim that left without reading. One that never was is no defect of its run.
+            _ if !self.heard && self.origin.as_ref().is_some_and(Origin::is_dead) => {
+                Said::Gone(self.failed(id, "the process that starts shims was ended".to_owned()))
             }
+            _ => Said::Gone(Input::Poke { id }),
         }
     }
 
-    fn fired(&self, token: u64) {
-        let mut gone = None;
-        let mut state = self.lock();
-        let Some((id, source)) = state.sources.get(&token) else { return };
-        let id = *id;
-        let over = match source {
-            Source::Pidfd { .. } => true,
-            Source::Socket { fd, .. } => {
-                let mut bytes = [0_u8; 64];
-                // Nothing to read is no end: end of file is, and a shim that left without reading.
-                !matches!(rustix::io::read(fd, &mut bytes), Ok(1..) | Err(Errno::AGAIN | Errno::INTR))
-            }
-        };
-        if over {
-            gone = state.sources.remove(&token);
-            if state.untold.get(&id) == Some(&token) {
-                state.untold.remove(&id);
-            }
-            // Closing alone does not take it out: a process that was just forked may still have a copy, and
-            // then it would be reported again and again.
-            if let Some((_, Source::Socket { fd, .. } | Source::Pidfd { _fd: fd })) = &gone {
-                let _ = epoll::delete(&*self.epoll, fd);
-            }
+    fn not_forked(&self, id: TaskId, number: &[u8]) -> Input {
+        let number = std::str::from_utf8(number).ok().and_then(|n| n.parse().ok());
+        self.failed(id, number.map_or("no process".to_owned(), |n| io::Error::from_raw_os_error(n).to_string()))
+    }
+
+    /// The machine was short of something, which passes.
+    fn failed(&self, id: TaskId, why: String) -> Input {
+        Input::LaunchFailed { id, run: self.dir.run(), why, passing: true }
+    }
+
+    /// The socket closes as the shim exits: the wait for that is over at once, and leaves no zombie. One that
+    /// ended by itself let go of its lock before; one that was killed loses both in any order.
+    fn reap(&mut self, id: TaskId) {
+        match self.child.as_mut().map(Child::wait) {
+            Some(Err(error)) => tracing::warn!(%id, %error, "could not reap a shim"),
+            None if !self.ended => self.dir.await_free(DYING),
+            Some(Ok(_)) | None => {}
         }
-        drop(state);
-        if let Some((_, Source::Socket { mut child, .. })) = gone {
-            // The socket closes as the shim exits: this wait is over at once, and leaves no zombie.
-            if let Err(error) = child.wait() {
-                tracing::warn!(%id, %error, "could not reap a shim");
-            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watcher() -> (Watcher, tokio::sync::mpsc::UnboundedReceiver<Input>) {
+        let (pokes, inputs) = Pokes::channel();
+        (Watcher::new(pokes).unwrap(), inputs)
+    }
+
+    /// A watched shim that is this test: its end of the poke socket.
+    fn shim(watcher: &Watcher, id: TaskId) -> OwnedFd {
+        let (pokes, poker) = crate::run::socket_pair().unwrap();
+        let dir = RunDir::new(std::path::Path::new("/nowhere"), id, 3);
+        watcher.launched(dir, Launched { child: None, pokes, origin: None }).unwrap();
+        poker
+    }
+
+    fn next(watcher: &Watcher) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        watcher.wait(Duration::from_secs(60), &mut inputs);
+        inputs
+    }
+
+    #[test]
+    fn a_ring_ends_the_wait_each_time_and_means_nothing_by_itself() {
+        let (watcher, _inputs) = watcher();
+        let began = Instant::now();
+        for _ in 0..3 {
+            watcher.bell().wake();
+            assert!(next(&watcher).is_empty());
         }
-        self.pokes.send(Input::Poke { id });
+        let ringing = watcher.bell();
+        let other = std::thread::spawn(move || ringing.wake());
+        assert!(next(&watcher).is_empty());
+        other.join().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(60), "a ring was not heard");
+    }
+
+    #[test]
+    fn a_poke_and_the_end_of_a_shim_are_looks_at_its_run() {
+        let (watcher, _inputs) = watcher();
+        let id = TaskId::random().1;
+        let poker = shim(&watcher, id);
+        rustix::io::write(&poker, b"c").unwrap();
+        assert!(matches!(next(&watcher)[..], [Input::Poke { id: found }] if found == id));
+        watcher.tell_saved(id);
+        watcher.tell_saved(id);
+        drop(poker);
+        assert!(matches!(next(&watcher)[..], [Input::Poke { id: found }] if found == id));
+        assert!(watcher.lock().sources.is_empty() && watcher.lock().untold.is_empty());
+    }
+
+    #[test]
+    fn a_fork_that_failed_is_a_launch_that_failed_for_a_while() {
+        let (watcher, _inputs) = watcher();
+        let id = TaskId::random().1;
+        let poker = shim(&watcher, id);
+        rustix::io::write(&poker, b"f11").unwrap();
+        drop(poker);
+        let inputs = next(&watcher);
+        let [Input::LaunchFailed { id: found, run: 3, why, passing: true }] = &inputs[..] else { panic!("{inputs:?}") };
+        assert!(*found == id && why.contains("temporarily unavailable"), "{why}");
+        assert!(watcher.lock().sources.is_empty(), "its end is no news");
     }
 }

@@ -8,13 +8,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::{Executor, LaunchError, Look, Report};
 use crate::claude;
 use crate::command::{Env, EnvValue};
-use crate::run::{self, Claim, ClaimFact, Exit, ExitFact, Facts, Folded, LaunchSpec, LockFact, RunDir};
+use crate::run::{self, Claim, ClaimFact, Exit, ExitFact, Facts, Folded, LaunchSpec, LockFact, Nursery, RunDir};
 use crate::store::{ReadError, Store};
 use crate::supervisor::Pokes;
 use crate::supervisor::core::Input;
@@ -49,6 +50,7 @@ pub struct ProcessExecutor {
     tasks: PathBuf,
     store: Arc<Store>,
     watcher: Watcher,
+    nursery: Nursery,
     pokes: Pokes,
     /// The environment that was read last, by its digest: tasks of one batch share it.
     env: Mutex<(String, Env)>,
@@ -57,11 +59,12 @@ pub struct ProcessExecutor {
 }
 
 impl ProcessExecutor {
-    /// An executor for one workspace.
+    /// An executor for one workspace. It starts the process that forks shims.
     #[must_use]
     pub fn new(around: Surroundings, store: Arc<Store>, watcher: Watcher, pokes: Pokes) -> Self {
         let tasks = around.octo.join("tasks");
-        ProcessExecutor { around, tasks, store, watcher, pokes, env: Mutex::default(), sound: HashMap::new() }
+        let nursery = Nursery::start(&around.shim);
+        ProcessExecutor { around, tasks, store, watcher, nursery, pokes, env: Mutex::default(), sound: HashMap::new() }
     }
 
     fn dir(&self, id: TaskId, run: u32) -> RunDir {
@@ -101,28 +104,6 @@ impl ProcessExecutor {
             *last = (digest.to_owned(), self.store.env(digest)?);
         }
         Ok(last.1.clone())
-    }
-
-    fn launch_one(&self, task: &Task) -> Result<(), LaunchError> {
-        let spec = LaunchSpec {
-            shim: self.around.shim.clone(),
-            // The second `--` is the shell's: a command line may begin with a dash.
-            argv: vec!["/bin/sh".into(), "-c".into(), "--".into(), task.command.clone().into()],
-            cwd: if task.cwd.is_empty() { self.around.workspace.clone() } else { task.cwd.clone().into() },
-            env: self.environment(task)?,
-            leave_children: task.leave_children,
-            log_quota: self.around.log_quota,
-            open_files: self.around.open_files,
-        };
-        let launched = self.dir(task.id, task.run).launch(&spec).map_err(|error| {
-            let mut error = launch_error(&error);
-            error.passing |= self.store.in_place().is_err();
-            error
-        })?;
-        if let Err(error) = self.watcher.launched(task.id, launched.pokes, launched.child) {
-            tracing::warn!(id = %task.id, %error, "a run is not watched; the sweep will find its end");
-        }
-        Ok(())
     }
 
     fn report(&self, task: &Task, facts: &Facts) -> Report {
@@ -213,38 +194,33 @@ impl Executor for ProcessExecutor {
     }
 
     fn launch(&mut self, task: &Task) -> Result<(), LaunchError> {
-        self.launch_one(task)
-    }
-
-    fn launch_all(&mut self, tasks: &[&Task]) -> Vec<Result<(), LaunchError>> {
-        // A spawn holds its thread up until the new program is loaded: side by side they overlap.
-        let this = &*self;
-        let (first, rest) = match tasks {
-            [] => return Vec::new(),
-            [first, rest @ ..] => (first, rest),
+        let spec = LaunchSpec {
+            shim: self.around.shim.clone(),
+            // The second `--` is the shell's: a command line may begin with a dash.
+            argv: vec!["/bin/sh".into(), "-c".into(), "--".into(), task.command.clone().into()],
+            cwd: if task.cwd.is_empty() { self.around.workspace.clone() } else { task.cwd.clone().into() },
+            env: self.environment(task)?,
+            leave_children: task.leave_children,
+            log_quota: self.around.log_quota,
+            open_files: self.around.open_files,
         };
-        let share = rest.len().div_ceil(LAUNCHERS).max(1);
-        std::thread::scope(|scope| {
-            let launch = |share: &[&Task]| share.iter().map(|task| this.launch_one(task)).collect::<Vec<_>>();
-            let helpers: Vec<_> = rest
-                .chunks(share)
-                .map(|share| (share, std::thread::Builder::new().spawn_scoped(scope, move || launch(share))))
-                .collect();
-            let mut results = vec![this.launch_one(first)];
-            for (share, helper) in helpers {
-                match helper.map(std::thread::ScopedJoinHandle::join) {
-                    Ok(Ok(done)) => results.extend(done),
-                    // No thread to be had: it is done here.
-                    Err(_) => results.extend(launch(share)),
-                    // What a launch that panicked had done, its run folder tells.
-                    Ok(Err(_)) => results.extend(share.iter().map(|_| Err(panicked()))),
-                }
-            }
-            results
-        })
+        let dir = self.dir(task.id, task.run);
+        let launched = dir.launch_in(&mut self.nursery, &spec).map_err(|error| {
+            let mut error = launch_error(&error);
+            error.passing |= self.store.in_place().is_err();
+            error
+        })?;
+        if let Err(error) = self.watcher.launched(dir, launched) {
+            tracing::warn!(id = %task.id, %error, "a run is not watched; the sweep will find its end");
+        }
+        Ok(())
     }
 
     fn void(&mut self, id: TaskId, run: u32) -> io::Result<bool> {
+        if self.watcher.is_silent(id, NURSERY_PATIENCE) {
+            tracing::warn!(%id, run, "the nursery of shims does not work; it is replaced");
+            self.nursery.give_up();
+        }
         self.dir(id, run).void()
     }
 
@@ -335,12 +311,8 @@ impl Executor for ProcessExecutor {
 /// Why there was no thread, and the job, to be done in place.
 type NotSpawned = (io::Error, Box<dyn FnOnce() + Send>);
 
-/// Threads that launch at the same time, besides the supervisor's own.
-const LAUNCHERS: usize = 3;
-
-fn panicked() -> LaunchError {
-    LaunchError { why: "Octo failed in the middle of a launch; the daemon's log says more".to_owned(), passing: false }
-}
+/// How long a shim that a nursery was asked for may say nothing before a void claim is also the nursery's fault.
+const NURSERY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a job on a thread of its own; gives it back when there is none to be had.
 fn spawn<F: FnOnce() + Send + 'static>(name: &str, job: F) -> Result<(), NotSpawned> {

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -38,6 +39,18 @@ impl RunDir {
     pub fn new(tasks: &Path, id: TaskId, run: u32) -> Self {
         let path = tasks.join(id.as_str()).join(format!("run-{run}"));
         RunDir { tasks: tasks.to_owned(), id, run, path }
+    }
+
+    /// The task.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// The run.
+    #[must_use]
+    pub fn run(&self) -> u32 {
+        self.run
     }
 
     /// The folder.
@@ -84,6 +97,16 @@ impl RunDir {
             Some(None) => ExitFact::Unreadable,
         };
         Ok(Facts { folder, lock, claim, exit })
+    }
+
+    /// Waits for the lock to fall when its holder is known to be on its way out; at most `patience`.
+    pub(crate) fn await_free(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let lock = self.path.join(LOCK);
+        while matches!(probe(&lock), Ok(LockFact::Held)) && Instant::now() < deadline {
+            #[allow(clippy::disallowed_methods)] // the end of a lock announces nothing to wait for
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
 
     /// Tries to win the claim with a void one, so that no shim can ever run this run's command.
@@ -149,7 +172,7 @@ fn whole_file_lock() -> libc::flock {
 
 /// Takes the lock of an open file description. It falls when the last copy of the descriptor closes,
 /// in whatever process that is.
-pub(super) fn take_lock(file: &File) -> io::Result<()> {
+pub(crate) fn take_lock(file: impl std::os::fd::AsFd) -> io::Result<()> {
     fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file_lock()))?;
     Ok(())
 }

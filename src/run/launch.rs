@@ -1,16 +1,17 @@
 //! Launching a run: make its folder, lock it, hand the lock to a shim.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::dir::{LOCK, RunDir, take_lock};
+use super::nursery::{Nursery, Origin};
 
 /// What to launch.
 ///
@@ -37,19 +38,41 @@ pub struct LaunchSpec {
 /// A shim that was launched.
 #[derive(Debug)]
 pub struct Launched {
-    /// The shim's process; its launcher reaps it. Dropping this neither ends nor reaps it.
-    pub child: Child,
+    /// The shim's process, when it is a child of the caller, who reaps it then. Dropping this neither ends
+    /// nor reaps it. One that was forked by a nursery is reaped by nobody and leaves no zombie.
+    pub child: Option<Child>,
     /// The socket on which the shim pokes: `c` after the command was released, `x` after `exit.json`
-    /// appeared, `!` and a sentence if it could not begin; closed when it has exited. These are hints
-    /// that come early, never facts: facts are in the run folder. Reading never blocks.
+    /// appeared, `!` and a sentence if it could not begin; `f` and an error's number when there is no shim
+    /// because the nursery could not fork; closed when it has exited. These are hints that come early, never
+    /// facts: facts are in the run folder. Reading never blocks.
     ///
     /// [`SAVED`], written here once the record's end is on disk, tells the shim that `exit.json` need not be
     /// synced any more; one that hears nothing for a while, or finds this end closed, syncs it.
     pub pokes: OwnedFd,
+    /// The nursery that was asked to fork it. If that is dead and the socket was closed without a word, there
+    /// was no shim.
+    pub origin: Option<Origin>,
 }
 
 /// What tells a shim that the end of its run is on disk in the task's record.
 pub const SAVED: u8 = b'k';
+
+impl LaunchSpec {
+    /// The shim's command line for the run folder `dir`, after the program's name.
+    pub(super) fn words(&self, dir: &Path) -> Vec<OsString> {
+        let mut words = vec![dir.into(), "--cwd".into(), self.cwd.clone().into()];
+        words.extend(["--quota".into(), self.log_quota.to_string().into()]);
+        if self.leave_children {
+            words.push("--leave-children".into());
+        }
+        if let Some(limit) = self.open_files {
+            words.extend(["--open-files".into(), limit.to_string().into()]);
+        }
+        words.push("--".into());
+        words.extend(self.argv.iter().cloned());
+        words
+    }
+}
 
 impl RunDir {
     /// Makes the run's folder and starts a shim in it that holds its lock. When this returns, in
@@ -62,38 +85,52 @@ impl RunDir {
     /// When the folder exists already (such a run is judged by its facts, not launched again), cannot
     /// be made, or the shim cannot be started. What was made stays and is judged by the verdict.
     pub fn launch(&self, spec: &LaunchSpec) -> io::Result<Launched> {
+        let lock = self.make()?;
+        self.start(spec, lock)
+    }
+
+    /// As [`RunDir::launch`], but the shim is forked by the nursery if that takes it, which is not waited for.
+    ///
+    /// # Errors
+    /// As [`RunDir::launch`]. A fork that fails is told on the poke socket.
+    pub fn launch_in(&self, nursery: &mut Nursery, spec: &LaunchSpec) -> io::Result<Launched> {
+        let lock = self.make()?;
+        match nursery.launch(&std::path::absolute(self.path())?, spec, &lock) {
+            Some(launched) => Ok(launched),
+            None => self.start(spec, lock),
+        }
+    }
+
+    /// Makes the folder, and takes its lock.
+    fn make(&self) -> io::Result<File> {
         let mut folders = DirBuilder::new();
         folders.mode(0o700);
-        // Of the first run the task has no folder yet.
         match folders.create(self.path()) {
+            // Of the first run the task has no folder yet.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 folders.create(self.task_dir())?;
                 folders.create(self.path())?;
             }
-            other => other?,
+            made => made?,
         }
         let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path().join(LOCK))?;
         take_lock(&lock)?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (pokes, poker) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        let mut command = self.command(spec)?;
-        command.stdin(lock).stdout(poker).stderr(Stdio::null());
-        let child = command.spawn()?;
-        Ok(Launched { child, pokes })
+        Ok(lock)
     }
 
-    /// The shim's command line; its `stdin` is still to be set.
-    fn command(&self, spec: &LaunchSpec) -> io::Result<Command> {
+    /// Starts the program, with the lock as its standard input.
+    fn start(&self, spec: &LaunchSpec, lock: File) -> io::Result<Launched> {
+        let (pokes, poker) = socket_pair()?;
         let mut command = Command::new(&spec.shim);
-        command.arg(std::path::absolute(self.path())?).arg("--cwd").arg(&spec.cwd);
-        command.arg("--quota").arg(spec.log_quota.to_string());
-        if spec.leave_children {
-            command.arg("--leave-children");
-        }
-        if let Some(limit) = spec.open_files {
-            command.arg("--open-files").arg(limit.to_string());
-        }
-        command.arg("--").args(&spec.argv).env_clear().envs(spec.env.iter().map(|(k, v)| (k, v)));
-        Ok(command)
+        command.args(spec.words(&std::path::absolute(self.path())?));
+        command.env_clear().envs(spec.env.iter().map(|(k, v)| (k, v)));
+        command.stdin(lock).stdout(poker).stderr(Stdio::null());
+        Ok(Launched { child: Some(command.spawn()?), pokes, origin: None })
     }
+}
+
+/// The two ends of a poke socket: the daemon's and the shim's.
+pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
 }

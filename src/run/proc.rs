@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::sync::OnceLock;
 
 /// What one line of `/proc/PID/stat` tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +59,15 @@ pub fn proc_start(pid: i32) -> Option<u64> {
 /// # Errors
 /// When `/proc` is not mounted or cannot be read.
 pub fn boot_id() -> io::Result<String> {
+    // No process lives longer than its boot.
+    static KNOWN: OnceLock<String> = OnceLock::new();
+    if let Some(id) = KNOWN.get() {
+        return Ok(id.clone());
+    }
     let mut text = [0; 64];
     let n = File::open("/proc/sys/kernel/random/boot_id")?.read(&mut text)?;
-    Ok(String::from_utf8_lossy(text.get(..n).unwrap_or_default()).trim_end().to_owned())
+    let id = String::from_utf8_lossy(text.get(..n).unwrap_or_default()).trim_end().to_owned();
+    Ok(KNOWN.get_or_init(|| id).clone())
 }
 
 /// Every process number there is now.
@@ -93,8 +100,10 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
 
 /// The children of this process, which has a single thread; exact, and one short read.
 pub(crate) fn own_children() -> Vec<i32> {
-    match fs::read_to_string("/proc/thread-self/children") {
-        Ok(list) => list.split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect(),
+    // Room for a few at once; nobody needs to ask how long the list is.
+    let mut list = Vec::with_capacity(256);
+    match File::open("/proc/thread-self/children").and_then(|file| file.take(u64::MAX).read_to_end(&mut list)) {
+        Ok(_) => String::from_utf8_lossy(&list).split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect(),
         Err(_) => children(std::process::id() as i32),
     }
 }

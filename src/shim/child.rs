@@ -101,8 +101,11 @@ impl Child {
 
     /// Why the command could not be run, once the process has ended; `None` if it was run.
     pub(super) fn launch_error(&mut self) -> Option<String> {
-        let mut text = Vec::new();
-        let _ = self.trouble.read_to_end(&mut text);
+        // Nearly always there is nothing, which one read tells.
+        let (mut text, mut part) = (Vec::new(), [0; 256]);
+        while let Ok(n @ 1..) = self.trouble.read(&mut part) {
+            text.extend_from_slice(&part[..n]);
+        }
         (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
     }
 }
@@ -139,8 +142,7 @@ fn prepare(plan: &Plan<'_>) -> io::Result<()> {
     if let Some(limit) = plan.open_files {
         sys::limit_open_files(limit)?;
     }
-    let null = File::open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
+    // Its standard input is the shim's: `/dev/null`.
     rustix::stdio::dup2_stdout(plan.log)?;
     rustix::stdio::dup2_stderr(plan.log)?;
     Ok(())

@@ -10,7 +10,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::run::dir::{CLAIM, EXIT, LOG};
+use crate::run::dir::{CLAIM, EXIT, LOCK, LOG, take_lock};
 use crate::run::{Claim, Exit};
 
 /// Space kept for `exit.json`; a record of an end is a few hundred bytes.
@@ -23,6 +23,8 @@ pub(super) struct Folder {
     temp_claim: String,
     temp_exit: String,
     reserved: File,
+    /// Whether the reserved file is longer than its content.
+    padded: bool,
     /// Whether the reserved file still has its temporary name.
     fresh: bool,
 }
@@ -34,8 +36,8 @@ impl Folder {
         let me = std::process::id();
         let temp_exit = format!("exit.{me}.tmp");
         let reserved = create(&dir, &temp_exit)?;
-        reserve(&reserved).inspect_err(|_| remove(&dir, &temp_exit))?;
-        Ok(Folder { dir, temp_claim: format!("claim.{me}.tmp"), temp_exit, reserved, fresh: true })
+        let padded = reserve(&reserved).inspect_err(|_| remove(&dir, &temp_exit))?;
+        Ok(Folder { dir, temp_claim: format!("claim.{me}.tmp"), temp_exit, reserved, padded, fresh: true })
     }
 
     /// Opens the log for the command's output.
@@ -46,22 +48,35 @@ impl Folder {
 
     /// Tries to win the right to run the command. `false`: somebody else did.
     ///
+    /// The claim stands in the lock's own file, which gets a second name: that saves the disk a file that
+    /// would be made and deleted at once. A shim that does not hold the lock (there should be none) does not
+    /// touch that file and links one of its own.
+    ///
     /// The content is not synced (see the sync table of [`crate::run`]); the link is, by the sync of the folder.
-    pub(super) fn claim(&self, claim: &Claim) -> io::Result<bool> {
+    pub(super) fn claim(&self, claim: &Claim, lock: &OwnedFd) -> io::Result<bool> {
         if crate::sabotage::broken("no_claim") {
             return Ok(true);
         }
-        let mut file = create(&self.dir, &self.temp_claim)?;
-        let won = serde_json::to_vec(claim).map_err(io::Error::other).and_then(|text| {
-            file.write_all(&text)?;
-            match linkat(&self.dir, &self.temp_claim, &self.dir, CLAIM, AtFlags::empty()) {
-                Ok(()) => Ok(true),
-                Err(Errno::EXIST) => Ok(false),
-                Err(e) => Err(e.into()),
+        let text = serde_json::to_vec(claim).map_err(io::Error::other)?;
+        // Taking a lock that is held already changes nothing.
+        if take_lock(lock).is_ok() {
+            if rustix::io::pwrite(lock, &text, 0)? != text.len() {
+                return Err(io::ErrorKind::WriteZero.into());
             }
-        });
+            return self.link(LOCK);
+        }
+        let mut file = create(&self.dir, &self.temp_claim)?;
+        let won = file.write_all(&text).and_then(|()| self.link(&self.temp_claim));
         remove(&self.dir, &self.temp_claim);
         won
+    }
+
+    fn link(&self, from: &str) -> io::Result<bool> {
+        match linkat(&self.dir, from, &self.dir, CLAIM, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Takes the reserved space back when there will be no end to record.
@@ -87,12 +102,14 @@ impl Folder {
         if !self.fresh {
             // Renamed, but a sync failed, which may have dropped what was written: only a new file is trusted.
             self.reserved = create(&self.dir, &self.temp_exit)?;
-            self.fresh = true;
+            (self.fresh, self.padded) = (true, false);
         }
         rustix::io::pwrite(&self.reserved, text, 0)
             .map_err(io::Error::from)
             .and_then(|n| if n == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) })?;
-        ftruncate(&self.reserved, text.len() as u64)?;
+        if self.padded {
+            ftruncate(&self.reserved, text.len() as u64)?;
+        }
         renameat(&self.dir, &self.temp_exit, &self.dir, EXIT)?;
         self.fresh = false;
         if poke() {
@@ -114,19 +131,25 @@ fn owner_only() -> Mode {
 
 /// Makes a temporary file anew; one of the same name is litter of a shim long dead.
 fn create(dir: &OwnedFd, name: &str) -> io::Result<File> {
-    remove(dir, name);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    Ok(openat(dir, name, flags, owner_only())?.into())
+    match openat(dir, name, flags, owner_only()) {
+        Err(Errno::EXIST) => {
+            remove(dir, name);
+            Ok(openat(dir, name, flags, owner_only())?.into())
+        }
+        made => Ok(made?.into()),
+    }
 }
 
 fn remove(dir: &OwnedFd, name: &str) {
     let _ = unlinkat(dir, name, AtFlags::empty());
 }
 
-/// Reserves the space, by writing where the file system cannot do it otherwise.
-fn reserve(file: &File) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::empty(), 0, RESERVED) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(rustix::io::pwrite(file, &[0; RESERVED as usize], 0).map(drop)?),
-        other => Ok(other?),
+/// Reserves the space, by writing where the file system cannot do it otherwise. Tells whether it wrote: then
+/// the file is longer than what is to stand in it.
+fn reserve(file: &File) -> io::Result<bool> {
+    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, RESERVED) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(rustix::io::pwrite(file, &[0; RESERVED as usize], 0).map(|_| true)?),
+        other => Ok(other.map(|()| false)?),
     }
 }

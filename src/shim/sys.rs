@@ -91,6 +91,56 @@ pub(super) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Lets ended children vanish by themselves, or makes them wait to be reaped again.
+pub(super) fn reap_nobody(yes: bool) {
+    // SAFETY: neither disposition runs any code of ours.
+    unsafe { libc::signal(libc::SIGCHLD, if yes { libc::SIG_IGN } else { libc::SIG_DFL }) };
+}
+
+/// The memory that `/proc/PID/cmdline` and `/proc/PID/environ` show.
+pub(super) struct Room {
+    pub(super) line: &'static mut [u8],
+    pub(super) environment: &'static mut [u8],
+}
+
+impl Room {
+    /// Finds it for this process. To be called once; what stood there is lost to whoever looks for it.
+    pub(super) fn of_this_process() -> io::Result<Room> {
+        let stat = std::fs::read_to_string("/proc/self/stat")?;
+        let after = stat.rsplit(") ").next().unwrap_or_default();
+        let fields: Vec<usize> = after.split_ascii_whitespace().map(|f| f.parse().unwrap_or(0)).collect();
+        // Fields 48 to 51; the first one after the name is field 3.
+        let Some(&[line, line_end, environment, environment_end]) = fields.get(45..49) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let area = |from: usize, to: usize| {
+            if from == 0 || to < from {
+                return Err(io::Error::from(io::ErrorKind::InvalidData));
+            }
+            // SAFETY: the kernel put the words there, in memory that is this process's own and stays mapped
+            // and writable as long as it lives. Nothing else refers to it: the shim's own words and its
+            // environment are taken from elsewhere before anybody asks for them.
+            Ok(unsafe { std::slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut(from), to - from) })
+        };
+        Ok(Room { line: area(line, line_end)?, environment: area(environment, environment_end)? })
+    }
+}
+
+unsafe extern "C" {
+    /// The C library's list of this process's variables.
+    #[allow(non_upper_case_globals)]
+    static mut environ: *const *const libc::c_char;
+}
+
+/// Makes these words (each with a NUL after it) the environment of this process.
+pub(super) fn set_environment(words: &'static [u8]) {
+    let words = words.split_inclusive(|byte| *byte == 0).filter(|word| word.ends_with(&[0]));
+    let list: Vec<*const libc::c_char> = words.map(|word| word.as_ptr().cast()).chain([ptr::null()]).collect();
+    // SAFETY: this process has a single thread; list and words live as long as it does, and nobody writes to
+    // a variable's text in place.
+    unsafe { environ = list.leak().as_ptr() };
+}
+
 /// Takes a variable out of this process's environment, which is the child's to be.
 #[cfg(debug_assertions)]
 pub(super) fn take_variable(name: &str) -> Option<std::ffi::OsString> {
@@ -112,6 +162,10 @@ pub(super) fn close_copy(fd: &std::os::fd::OwnedFd) {
 /// inherit that.
 pub(super) fn limit_open_files(soft: u64) -> io::Result<()> {
     let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.current = Some(limit.maximum.map_or(soft, |hard| soft.min(hard)));
+    let wanted = Some(limit.maximum.map_or(soft, |hard| soft.min(hard)));
+    if limit.current == wanted {
+        return Ok(());
+    }
+    limit.current = wanted;
     Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?)
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use crate::exec::Executor;
 use crate::run::RunDir;
 use crate::store::Persist;
 use crate::task::TaskId;
+use crate::watch::Watcher;
 
 /// The moment, by both clocks.
 #[must_use]
@@ -82,6 +82,9 @@ pub(super) struct Driver<S, E> {
     engine: Engine<S, E>,
     inbox: mpsc::Receiver<Message>,
     pokes: mpsc::UnboundedReceiver<Input>,
+    watcher: Watcher,
+    /// What the watcher saw in the last wait.
+    seen: Vec<Input>,
     bell: broadcast::Sender<Event>,
     waiting: Waiting,
     next_request: RequestId,
@@ -93,6 +96,7 @@ pub(super) struct Driver<S, E> {
 enum Woken {
     Message(Message),
     Input(Input),
+    /// Something happened to runs, or something is due.
     Due,
     Closed,
 }
@@ -102,6 +106,7 @@ impl<S: Persist, E: Executor> Driver<S, E> {
         engine: Engine<S, E>,
         inbox: mpsc::Receiver<Message>,
         pokes: mpsc::UnboundedReceiver<Input>,
+        watcher: Watcher,
         bell: broadcast::Sender<Event>,
         disk: DiskProbe,
     ) -> Self {
@@ -109,6 +114,8 @@ impl<S: Persist, E: Executor> Driver<S, E> {
             engine,
             inbox,
             pokes,
+            watcher,
+            seen: Vec::new(),
             bell,
             waiting: HashMap::new(),
             next_request: 0,
@@ -119,7 +126,7 @@ impl<S: Persist, E: Executor> Driver<S, E> {
     }
 
     pub(super) fn run(mut self) {
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let waker = Waker::from(self.watcher.bell());
         self.turn();
         while self.quit.is_none() {
             match self.wait(&waker) {
@@ -137,8 +144,8 @@ impl<S: Persist, E: Executor> Driver<S, E> {
         }
     }
 
-    /// Sleeps until something arrives or is due. The thread parks by itself: the runtime's timers would wake
-    /// one of its workers at every turn.
+    /// Sleeps until something arrives, happens to a run or is due. The thread waits by itself: the runtime's
+    /// timers would wake one of its workers at every turn.
     fn wait(&mut self, waker: &Waker) -> Woken {
         let due = Instant::now() + self.timeout();
         let mut context = Context::from_waker(waker);
@@ -150,10 +157,10 @@ impl<S: Persist, E: Executor> Driver<S, E> {
                 return message.map_or(Woken::Closed, Woken::Message);
             }
             let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || !self.seen.is_empty() {
                 return Woken::Due;
             }
-            std::thread::park_timeout(left);
+            self.watcher.wait(left, &mut self.seen);
         }
     }
 
@@ -171,6 +178,13 @@ impl<S: Persist, E: Executor> Driver<S, E> {
 
     /// Takes everything else that has arrived: it shares the next save.
     fn drain(&mut self) {
+        if self.seen.is_empty() {
+            // However full the inbox is, runs are heard in each turn.
+            self.watcher.wait(Duration::ZERO, &mut self.seen);
+        }
+        for input in self.seen.drain(..) {
+            self.engine.core.step(input, now());
+        }
         while let Ok(input) = self.pokes.try_recv() {
             self.engine.core.step(input, now());
         }
@@ -207,15 +221,6 @@ impl<S: Persist, E: Executor> Driver<S, E> {
         }
         let Driver { engine, waiting, bell, .. } = self;
         engine.turn_telling(now(), |out| tell(waiting, bell, out));
-    }
-}
-
-/// Wakes the driver's thread.
-struct Unpark(std::thread::Thread);
-
-impl std::task::Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
     }
 }
 

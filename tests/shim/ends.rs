@@ -168,7 +168,7 @@ fn a_shim_that_was_killed_leaves_what_the_daemon_then_ends() {
     let mut shim = world.launch("setsid sleep 1000 & sleep 1000 & echo $! > up; wait");
     let inner: i32 = world.wait_for_file("up").parse().unwrap();
     let claim = shim.claim();
-    shim.launched.child.kill().unwrap();
+    shim.child.kill().unwrap();
     shim.exit_code();
     wait_for("the lock to fall", || shim.facts().lock == LockFact::Free);
     assert!(!shim.dir.signal_shim(&claim, Signal::TERM).unwrap(), "there is no shim to signal");
@@ -187,7 +187,7 @@ fn other_runs_tasks_and_workspaces_are_not_touched() {
     let second = world.launch_spec(2, &world.spec(2, "exec sleep 1000"));
     let foreign = other.launch("exec sleep 1000");
     let children = [first.claim(), second.claim(), foreign.claim()].map(|c| c.child.pid);
-    first.launched.child.kill().unwrap();
+    first.child.kill().unwrap();
     first.exit_code();
     first.dir.end_what_is_left(None, world.root.path()).unwrap();
     wait_for("the first to be gone", || !alive(children[0]));

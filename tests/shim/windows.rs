@@ -40,7 +40,7 @@ fn only_the_shim_keeps_the_lock() {
     let mut shim = world.launch("echo up > up; sleep 1000");
     world.wait_for_file("up");
     let claim = shim.claim();
-    shim.launched.child.kill().unwrap();
+    shim.child.kill().unwrap();
     shim.exit_code();
     assert!(alive(claim.child.pid), "the command lives on");
     wait_for("the lock to fall all the same", || shim.facts().lock == LockFact::Free);
@@ -88,7 +88,7 @@ fn a_waiting_child_ends_with_a_shim_that_is_killed_before_its_claim() {
     let world = World::new();
     let mut shim = world.launch_held("before_claim", "echo ran > ran");
     let child = waiting_child(&shim);
-    shim.launched.child.kill().unwrap();
+    shim.child.kill().unwrap();
     shim.exit_code();
     wait_for("the child to exit", || !alive(child));
     wait_for("the lock to fall", || shim.facts().lock == LockFact::Free);
@@ -138,7 +138,7 @@ fn a_shim_that_is_killed_before_exit_json_is_a_run_cut_off() {
     let world = World::new();
     let mut shim = world.launch_held("before_exit", "exit 42");
     let claim = shim.claim();
-    shim.launched.child.kill().unwrap();
+    shim.child.kill().unwrap();
     shim.exit_code();
     wait_for("the lock to fall", || shim.facts().lock == LockFact::Free);
     assert_eq!(judge(Status::Running, false, &shim.facts()), Verdict::CutOff(Some(claim)));

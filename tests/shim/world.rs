@@ -74,8 +74,9 @@ impl World {
 
     pub(crate) fn launch_spec(&self, run: u32, spec: &LaunchSpec) -> Shim {
         let dir = self.run(run);
-        let launched = dir.launch(spec).unwrap();
-        Shim { dir, launched, workspace: self.root.path().into() }
+        let mut launched = dir.launch(spec).unwrap();
+        let child = launched.child.take().unwrap();
+        Shim { dir, launched, child, workspace: self.root.path().into() }
     }
 
     /// The processes that carry this world's task in their environment, the shim itself included.
@@ -98,20 +99,21 @@ impl World {
 pub(crate) struct Shim {
     pub(crate) dir: RunDir,
     pub(crate) launched: Launched,
+    pub(crate) child: Child,
     workspace: PathBuf,
 }
 
 impl Drop for Shim {
     fn drop(&mut self) {
-        let _ = self.launched.child.kill();
-        let _ = self.launched.child.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
         let _ = self.dir.end_what_is_left(None, &self.workspace);
     }
 }
 
 impl Shim {
     pub(crate) fn pid(&self) -> i32 {
-        self.launched.child.id() as i32
+        self.child.id() as i32
     }
 
     pub(crate) fn facts(&self) -> Facts {
@@ -126,7 +128,7 @@ impl Shim {
 
     /// Waits until the shim has exited, and reads how the run ended.
     pub(crate) fn end(&mut self) -> Exit {
-        wait_exit(&mut self.launched.child);
+        wait_exit(&mut self.child);
         // Another test's spawn may hold a copy for a moment, in a child that was forked and not yet executed.
         wait_for("the lock to fall", || self.facts().lock == LockFact::Free);
         match self.facts().exit {
@@ -136,7 +138,7 @@ impl Shim {
     }
 
     pub(crate) fn exit_code(&mut self) -> Option<i32> {
-        wait_exit(&mut self.launched.child)
+        wait_exit(&mut self.child)
     }
 
     pub(crate) fn stop(&self) {
@@ -156,7 +158,7 @@ impl Shim {
 
     /// All that came through the poke pipe by the time the shim had exited.
     pub(crate) fn pokes(&mut self) -> String {
-        wait_exit(&mut self.launched.child);
+        wait_exit(&mut self.child);
         let mut text = String::new();
         let mut pipe = fs::File::from(self.launched.pokes.try_clone().unwrap());
         wait_for("the end of the pokes", || pipe.read_to_string(&mut text).is_ok());

@@ -264,9 +264,9 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
     let store = Arc::new(store);
     let fail = |what: &str, e: std::io::Error| Failure::new(3, format!("{what}: {e}"), "`octo doctor` may say more");
     let (pokes, inputs) = Pokes::channel();
-    let watcher = Watcher::start(pokes.clone()).map_err(|e| fail("runs cannot be watched", e))?;
+    let watcher = Watcher::new(pokes.clone()).map_err(|e| fail("runs cannot be watched", e))?;
     let around = surroundings(workspace, &config)?;
-    let exec = ProcessExecutor::new(around, Arc::clone(&store), watcher, pokes);
+    let exec = ProcessExecutor::new(around, Arc::clone(&store), watcher.clone(), pokes);
     let disk = DiskProbe::new(&workspace.octo.join("tasks"));
     // By descriptor: the path may later be that of another workspace, with a daemon and a socket of its own.
     let octo = std::fs::File::open(&workspace.octo).map_err(|e| fail("the workspace cannot be opened", e))?;
@@ -275,7 +275,8 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
     let listener = workspace::bind(workspace, lock).map_err(|e| fail("the socket cannot be made", e))?;
     listener.set_nonblocking(true).map_err(|e| fail("the socket cannot be used", e))?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(|e| fail("the socket cannot be used", e))?;
-    let handle = supervisor::start(core, Arc::clone(&store), exec, inputs, disk).map_err(|e| fail("no thread", e))?;
+    let handle =
+        supervisor::start(core, Arc::clone(&store), exec, inputs, watcher, disk).map_err(|e| fail("no thread", e))?;
     octo::supervisor::audit::spawn(handle.clone());
     let fixed = api::Fixed {
         workspace: workspace.root.clone(),
