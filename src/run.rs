@@ -14,26 +14,36 @@
 //!
 //! # Ancestry
 //!
-//! A shim is a child of the daemon that launched it, in a session of its own, and outlives it. The
-//! command is the shim's child and leads its own process group before the claim is written, so that the
+//! A daemon starts one *nursery*, an `octo-shim` that was loaded once and forks a shim for each launch. It is
+//! a child of the daemon, in a session of its own, holds neither locks nor folders, reaps nobody, and ends
+//! when its line to the daemon closes. Only a daemon starts one, so no task is ever above it. A daemon whose
+//! nursery does not work starts shims itself.
+//!
+//! A shim is a child of the nursery (or the daemon) that began it, in a session of its own, and outlives
+//! both. What `/proc` tells of it is the same in both cases: its program, its command line with the run
+//! folder, and in its environment the marks of its run. The command is the shim's child and leads its own process group before the claim is written, so that the
 //! claim names a group. The shim is a subreaper: every descendant of the command stays below it.
 //!
 //! # The lock
 //!
 //! Liveness is a lock, never a process number. [`RunDir::launch`] makes `run-N/`, opens its `lock`
-//! close-on-exec, takes an open-file-description lock on it, hands that descriptor to the shim as its
-//! standard input and closes its own copy. So the lock is held without a gap from before the shim exists
-//! until the last copy is closed. The shim moves it off descriptor 0, close-on-exec, before it forks, and
-//! the waiting child closes its copy first of all: no command ever holds it. A probe opens the file anew
+//! close-on-exec, takes an open-file-description lock on it, sends that descriptor to the nursery (or hands it
+//! to the shim as its standard input) and closes its own copy. So the lock is held without a gap from before
+//! the shim exists until the last copy is closed: on the way it is the message that holds it, then the
+//! nursery until it has forked, one launch at a time. A nursery that dies with a message takes the lock along,
+//! and the run never started. The shim has it close-on-exec (off descriptor 0, before it forks), and the
+//! waiting child closes its copy first of all: no command ever holds it. A probe opens the file anew
 //! and asks `F_OFD_GETLK`, which takes nothing. It may say *held* a moment too long (a copy in a process
 //! that was forked and not executed yet), which is only a delay; it never says *free* too early.
 //!
 //! The lock of a run folder is taken once. While a launch is under way (from the folder to the closed
-//! copy, that is: during `launch`) the caller decides nothing about that task.
+//! copy, that is: during `launch`) the caller decides nothing about that task. A shim lets go of the lock
+//! before it closes its poke socket, so that who sees the one finds the other.
 //!
 //! # The claim is a fence
 //!
-//! `claim.json` is made by `link`, which only one can win. The shim links a real one before it releases
+//! `claim.json` is made by `link`, which only one can win. The shim writes a real one into the lock's own
+//! file, which only the holder of the lock may write to, and gives that file its second name before it releases
 //! the child. Whoever decides that a run *never started* must first win the claim with a void one
 //! ([`RunDir::void`]); a shim that comes later loses, kills its waiting child and exits silently. A shim
 //! never makes a folder. The record says `running` only after a real claim was seen; therefore a

@@ -1,17 +1,18 @@
 //! The shim: one small process per run, between the daemon and the command. It outlives the daemon.
 //!
 //! ```text
-//!   octod ──stdin: the lock, stdout: the pipe for pokes──► octo-shim RUNDIR --cwd D --quota B -- ARGV...
+//!   octod ──► octo-shim --nursery ──fork: the lock, the poke socket──► octo-shim RUNDIR --cwd D --quota B -- ARGV...
 //!                                                             │ subreaper, own session, one thread
 //!                                                             └─► the command: own group, stdin /dev/null,
 //!                                                                 stdout and stderr run-N/out.log
 //! ```
 //!
-//! The model it belongs to, with the reasons, is told in [`crate::run`]. Its own environment is the
-//! command's, so that nothing secret stands on a command line or in a file.
+//! The model it belongs to, with the reasons, is told in [`crate::run`]. It is forked by the [`nursery`], or,
+//! where there is none, started by the daemon with the lock as standard input and the poke socket as standard
+//! output. Its own environment is the command's, so that nothing secret stands on a command line or in a file.
 //!
-//! 1. *Begin.* Its signals wait from the first moment on. It takes the lock off its standard input,
-//!    leaves the session, reserves the space for `exit.json`, opens the log and forks the command's
+//! 1. *Begin.* Its signals wait from the first moment on. It takes the lock off its standard input (or reads
+//!    its orders, and takes on its name in `/proc`), leaves the session, reserves the space for `exit.json`, opens the log and forks the command's
 //!    process, which closes its copy of the lock and waits on a pipe; end of file there means that the
 //!    shim died, and it exits.
 //! 2. *Claim.* It links `claim.json`. Lost: it kills the waiting child, takes its temporary files away
@@ -26,7 +27,7 @@
 //!    each; then only KILL is repeated.
 //! 5. *Record.* `exit.json` takes the reserved space, so that a full disk cannot lose it; a shim that
 //!    cannot write it tries again each second and holds its lock until it can. Poke `x` comes before the
-//!    syncs, the lock falls after them.
+//!    syncs, the lock falls after them, and then the poke socket closes.
 //!
 //! In builds with debug assertions `OCTO_SHIM_HOLD=before_lock|before_claim|before_exit` makes it stop
 //! itself there, for tests; the variable never reaches the command.

@@ -292,7 +292,9 @@ impl Shim {
 
     /// The machine was short of something, which passes.
     fn failed(&self, id: TaskId, why: String) -> Input {
-        Input::LaunchFailed { id, run: self.dir.run(), why, passing: true }
+        let run = self.dir.run();
+        tracing::warn!(%id, run, error = %why, "a launch failed");
+        Input::LaunchFailed { id, run, why, passing: true }
     }
 
     /// The socket closes as the shim exits: the wait for that is over at once, and leaves no zombie. One that

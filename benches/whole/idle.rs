@@ -1,6 +1,9 @@
 //! A daemon that has nothing to do, and one that comes back.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -19,14 +22,14 @@ pub(crate) fn idle() -> Result<Vec<Row>> {
     fs::write(&file, "exec sleep 1000\n".repeat(TASKS))?;
     world.time(&["bg", "--batch", &file.to_string_lossy()])?;
     let daemon = world.daemon()?;
-    world.until("100 tasks to run", || Ok(shims(daemon)?.len() == TASKS && all_claimed(&world)?))?;
+    world.until("100 tasks to run", || Ok(shims(&world)?.len() == TASKS && all_claimed(&world)?))?;
     // What is put off after a start (the lazy saves, the sweep for damaged records) is over by then.
     std::thread::sleep(Duration::from_secs(5));
     let before = cpu(daemon)?;
     std::thread::sleep(WATCHED);
     let spent = cpu(daemon)?.saturating_sub(before).mul_f64(60.0 / WATCHED.as_secs_f64());
     let mut private = Vec::new();
-    for shim in shims(daemon)? {
+    for shim in shims(&world)? {
         private.push(kib(shim, "Private_Clean")? + kib(shim, "Private_Dirty")?);
     }
     private.sort_unstable();
@@ -61,18 +64,24 @@ pub(crate) fn kib(pid: i32, name: &str) -> Result<u64> {
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).context("no number")
 }
 
-/// The daemon's shims.
-fn shims(daemon: i32) -> Result<Vec<i32>> {
+/// The workspace's shims: `octo-shim RUNDIR ...`. A child that was just forked does not count.
+fn shims(world: &World) -> Result<Vec<i32>> {
+    let tasks = world.tasks();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
-        if parent == Some(&daemon.to_string()) && stat.contains("(octo-shim)") {
-            found.push(pid);
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let run = line.split(|b| *b == 0).nth(1).unwrap_or_default();
+        let parent = || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse::<i32>().ok()
+        };
+        if Path::new(OsStr::from_bytes(run)).starts_with(&tasks) {
+            found.push((pid, parent()));
         }
     }
-    Ok(found)
+    let is_shim = |(_, parent): &&(i32, Option<i32>)| !found.iter().any(|(pid, _)| Some(*pid) == *parent);
+    Ok(found.iter().filter(is_shim).map(|(pid, _)| *pid).collect())
 }
 
 /// A daemon that was killed, until its successor is ready.
