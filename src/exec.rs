@@ -85,6 +85,11 @@ pub trait Executor {
     /// Tells the shim of the task's run, if it is one of this daemon's, that the end is on disk in the record.
     fn tell_saved(&mut self, id: TaskId);
 
+    /// Whether a folder that is folded away now would be used again for one of the next runs.
+    fn wants_folders(&self) -> bool {
+        false
+    }
+
     /// Folds the task's run folders away; false when a run's lock is still held.
     ///
     /// # Errors

@@ -83,7 +83,8 @@
 //!
 //! [`RunDir::fold`] moves a run's folder to the trash only when a probe finds the lock free, and deletes
 //! `lock` and `claim.json` last, so that a shim that wakes up late still loses. The daemon folds a run
-//! only after the record's end is on disk.
+//! only after the record's end is on disk, and when nothing else is going on; a few folders are cleaned and used
+//! again at once (`spare.rs`).
 //!
 //! # Which fact proves what after a power cut
 //!
@@ -115,6 +116,7 @@ mod launch;
 mod leftover;
 pub(crate) mod nursery;
 pub(crate) mod proc;
+pub(crate) mod spare;
 mod verdict;
 
 pub use dir::RunDir;
@@ -126,6 +128,7 @@ pub(crate) use nursery::NOT_FORKED;
 pub use nursery::{Nursery, Origin};
 pub use proc::{boot_id, proc_start};
 pub use rustix::process::Signal;
+pub use spare::Spares;
 pub use verdict::{START_PATIENCE, Verdict, verdict};
 
 /// A process, named so that it cannot be taken for another one of the same boot.

@@ -6,6 +6,8 @@
 mod clean_up;
 #[path = "shim/ends.rs"]
 mod ends;
+#[path = "shim/spares.rs"]
+mod spares;
 #[path = "shim/trees.rs"]
 mod trees;
 #[path = "shim/windows.rs"]

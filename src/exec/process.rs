@@ -15,7 +15,9 @@ use rustix::process::Signal;
 use super::{Executor, LaunchError, Look, Report};
 use crate::claude;
 use crate::command::{Env, EnvValue};
-use crate::run::{self, Claim, ClaimFact, Exit, ExitFact, Facts, Folded, LaunchSpec, LockFact, Nursery, RunDir};
+use crate::run::{
+    self, Claim, ClaimFact, Exit, ExitFact, Facts, Folded, LaunchSpec, LockFact, Nursery, RunDir, Spares,
+};
 use crate::store::{ReadError, Store};
 use crate::supervisor::Pokes;
 use crate::supervisor::core::Input;
@@ -51,6 +53,7 @@ pub struct ProcessExecutor {
     store: Arc<Store>,
     watcher: Watcher,
     nursery: Nursery,
+    spares: Spares,
     pokes: Pokes,
     /// The environment that was read last, by its digest: tasks of one batch share it.
     env: Mutex<(String, Env)>,
@@ -64,7 +67,17 @@ impl ProcessExecutor {
     pub fn new(around: Surroundings, store: Arc<Store>, watcher: Watcher, pokes: Pokes) -> Self {
         let tasks = around.octo.join("tasks");
         let nursery = Nursery::start(&around.shim);
-        ProcessExecutor { around, tasks, store, watcher, nursery, pokes, env: Mutex::default(), sound: HashMap::new() }
+        ProcessExecutor {
+            around,
+            tasks,
+            store,
+            watcher,
+            nursery,
+            spares: Spares::default(),
+            pokes,
+            env: Mutex::default(),
+            sound: HashMap::new(),
+        }
     }
 
     fn dir(&self, id: TaskId, run: u32) -> RunDir {
@@ -205,7 +218,7 @@ impl Executor for ProcessExecutor {
             open_files: self.around.open_files,
         };
         let dir = self.dir(task.id, task.run);
-        let launched = dir.launch_in(&mut self.nursery, &spec).map_err(|error| {
+        let launched = dir.launch_in(&mut self.nursery, &mut self.spares, &spec).map_err(|error| {
             let mut error = launch_error(&error);
             error.passing |= self.store.in_place().is_err();
             error
@@ -262,6 +275,10 @@ impl Executor for ProcessExecutor {
         self.watcher.tell_saved(id);
     }
 
+    fn wants_folders(&self) -> bool {
+        self.spares.want_more()
+    }
+
     fn fold(&mut self, task: &Task) -> io::Result<bool> {
         let sound = self.sound.remove(&task.id);
         // Nearly always there is just this one, which is found without a listing.
@@ -273,6 +290,9 @@ impl Executor for ProcessExecutor {
                     self.set_aside(task.id, run, &dir);
                 }
                 let keep = log_differs(&dir.log_path(), if run == task.run { &task.result } else { "" })?;
+                if !keep && let Some(folded) = dir.fold_into(&mut self.spares)? {
+                    return Ok(folded == Folded::Done);
+                }
                 if matches!(dir.fold(keep)?, Folded::StillHeld) {
                     return Ok(false);
                 }

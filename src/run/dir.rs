@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::io::Errno;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::{Claim, ClaimFact, Exit, ExitFact, Facts, LockFact};
 use crate::task::{Stamp, TaskId};
@@ -91,9 +91,10 @@ impl RunDir {
             Some(Some(ClaimFile::Real(claim))) => ClaimFact::Real(claim),
             Some(_) => ClaimFact::Unreadable,
         };
-        let exit = match read_fact::<Exit>(&self.path.join(EXIT))? {
+        let exit = match read_fact::<ExitFile>(&self.path.join(EXIT))? {
             None => ExitFact::None,
-            Some(Some(exit)) => ExitFact::Ended(exit),
+            Some(Some(file)) if file.of.as_ref().is_some_and(|of| *of != run_name(&self.path)) => ExitFact::None,
+            Some(Some(file)) => ExitFact::Ended(file.exit),
             Some(None) => ExitFact::Unreadable,
         };
         Ok(Facts { folder, lock, claim, exit })
@@ -148,6 +149,23 @@ impl RunDir {
 enum ClaimFile {
     Void { void: bool },
     Real(Claim),
+}
+
+/// What `exit.json` holds.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ExitFile {
+    /// The run whose end it is, as [`run_name`] says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) of: Option<String>,
+    /// The end.
+    #[serde(flatten)]
+    pub(crate) exit: Exit,
+}
+
+/// `<id>/run-N`, from the path of a run's folder.
+pub(crate) fn run_name(path: &Path) -> String {
+    let last = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    format!("{}/{}", path.parent().map(last).unwrap_or_default(), last(path))
 }
 
 /// The present time as a stamp.

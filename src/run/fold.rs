@@ -128,7 +128,7 @@ fn trash_folder(tasks: &Path) -> PathBuf {
 }
 
 /// A name that nothing in the trash has.
-fn trash_name(name: &str) -> String {
+pub(super) fn trash_name(name: &str) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let moment = now().millis().unwrap_or_default();
@@ -136,7 +136,7 @@ fn trash_name(name: &str) -> String {
 }
 
 /// A place in the trash, which is made if it is missing.
-fn trash_place(tasks: &Path, name: &str) -> io::Result<PathBuf> {
+pub(super) fn trash_place(tasks: &Path, name: &str) -> io::Result<PathBuf> {
     let trash = trash_folder(tasks);
     match DirBuilder::new().mode(0o700).create(&trash) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
@@ -145,7 +145,7 @@ fn trash_place(tasks: &Path, name: &str) -> io::Result<PathBuf> {
 }
 
 /// The names in a folder; none when it does not exist.
-fn names(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+pub(super) fn names(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
     match fs::read_dir(folder) {
         Ok(entries) => entries.map(|e| e.map(|e| e.file_name())).collect(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -154,7 +154,7 @@ fn names(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
 }
 
 /// Deletes a folder, its `lock` and `claim.json` last.
-fn delete_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn delete_folder(folder: &Path) -> io::Result<()> {
     let (last, first): (Vec<_>, Vec<_>) = names(folder)?.into_iter().partition(|n| n == CLAIM || n == LOCK);
     for name in first.into_iter().chain(last) {
         let path = folder.join(name);
@@ -196,7 +196,7 @@ fn remove_if_empty(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn ignore_absent(result: io::Result<()>) -> io::Result<()> {
+pub(super) fn ignore_absent(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

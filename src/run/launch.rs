@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::dir::{LOCK, RunDir, take_lock};
 use super::nursery::{Nursery, Origin};
+use super::spare::Spares;
 
 /// What to launch.
 ///
@@ -89,12 +90,13 @@ impl RunDir {
         self.start(spec, lock)
     }
 
-    /// As [`RunDir::launch`], but the shim is forked by the nursery if that takes it, which is not waited for.
+    /// As [`RunDir::launch`], but with a used folder if there is one, and the shim is forked by the nursery if
+    /// that takes it, which is not waited for.
     ///
     /// # Errors
     /// As [`RunDir::launch`]. A fork that fails is told on the poke socket.
-    pub fn launch_in(&self, nursery: &mut Nursery, spec: &LaunchSpec) -> io::Result<Launched> {
-        let lock = self.make()?;
+    pub fn launch_in(&self, nursery: &mut Nursery, spares: &mut Spares, spec: &LaunchSpec) -> io::Result<Launched> {
+        let lock = spares.place(self).map_or_else(|| self.make(), Ok)?;
         match nursery.launch(&std::path::absolute(self.path())?, spec, &lock) {
             Some(launched) => Ok(launched),
             None => self.start(spec, lock),

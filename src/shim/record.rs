@@ -10,7 +10,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::run::dir::{CLAIM, EXIT, LOCK, LOG, take_lock};
+use crate::run::dir::{CLAIM, EXIT, ExitFile, LOCK, LOG, run_name, take_lock};
+use crate::run::spare::SPARE_EXIT;
 use crate::run::{Claim, Exit};
 
 /// Space kept for `exit.json`; a record of an end is a few hundred bytes.
@@ -19,6 +20,8 @@ const RESERVED: u64 = 4096;
 /// The open run folder, with the space for the record of the end.
 pub(super) struct Folder {
     dir: OwnedFd,
+    /// Which run it is.
+    of: String,
     /// Names of this shim's temporary files, so that a second shim in the folder cannot touch them.
     temp_claim: String,
     temp_exit: String,
@@ -35,9 +38,13 @@ impl Folder {
         let dir = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let me = std::process::id();
         let temp_exit = format!("exit.{me}.tmp");
-        let reserved = create(&dir, &temp_exit)?;
-        let padded = reserve(&reserved).inspect_err(|_| remove(&dir, &temp_exit))?;
-        Ok(Folder { dir, temp_claim: format!("claim.{me}.tmp"), temp_exit, reserved, padded, fresh: true })
+        let (reserved, used) = match use_again(&dir, &temp_exit) {
+            Some(file) => (file, true),
+            None => (create(&dir, &temp_exit)?, false),
+        };
+        let padded = reserve(&reserved).inspect_err(|_| remove(&dir, &temp_exit))? || used;
+        let of = run_name(path);
+        Ok(Folder { dir, of, temp_claim: format!("claim.{me}.tmp"), temp_exit, reserved, padded, fresh: true })
     }
 
     /// Opens the log for the command's output.
@@ -88,7 +95,8 @@ impl Folder {
     /// called as soon as it can be read; when that returns true, the end is on disk in the task's record and
     /// this file has served its purpose. Gives up only when the folder itself was deleted.
     pub(super) fn record_end(mut self, exit: &Exit, mut poke: impl FnMut() -> bool) {
-        let text = serde_json::to_vec(exit).unwrap_or_default();
+        let file = ExitFile { of: Some(self.of.clone()), exit: exit.clone() };
+        let text = serde_json::to_vec(&file).unwrap_or_default();
         while let Err(_trouble) = self.try_record(&text, &mut poke) {
             if fstat(&self.dir).is_ok_and(|s| s.st_nlink == 0) {
                 return;
@@ -139,6 +147,13 @@ fn create(dir: &OwnedFd, name: &str) -> io::Result<File> {
         }
         made => Ok(made?.into()),
     }
+}
+
+/// Takes the file that an earlier run in this folder used; its space is there already.
+fn use_again(dir: &OwnedFd, name: &str) -> Option<File> {
+    renameat(dir, SPARE_EXIT, dir, name).ok()?;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    openat(dir, name, flags, Mode::empty()).ok().map(File::from)
 }
 
 fn remove(dir: &OwnedFd, name: &str) {

@@ -281,7 +281,9 @@ impl Core {
     fn poke(&mut self, id: TaskId) {
         if let Some(live) = self.live.get(&id) {
             match live.phase {
-                Phase::Foreign | Phase::Queued | Phase::Sweeping | Phase::Settling => {}
+                Phase::Foreign | Phase::Queued | Phase::Sweeping => {}
+                // Its shim is gone now.
+                Phase::Settling => self.emit(Some(id), Effect::Recycle { id }),
                 Phase::Unseen | Phase::Starting { .. } | Phase::Running { .. } => {
                     self.emit(None, Effect::Look { id, run: live.task.run });
                 }

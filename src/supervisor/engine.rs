@@ -130,7 +130,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         for effect in effects {
             match effect {
                 Effect::Launch { id } => launches.push(id),
-                Effect::Fold { id } => folds.push(id),
+                Effect::Fold { .. } | Effect::Recycle { .. } => folds.push(effect),
                 effect => {
                     if let Some(out) = self.perform(effect, now) {
                         tell(out);
@@ -139,8 +139,10 @@ impl<S: Persist, E: Executor> Engine<S, E> {
             }
         }
         self.launch_all(&launches, now);
-        for id in folds {
-            self.fold(id, now);
+        for effect in folds {
+            if let Some(out) = self.perform(effect, now) {
+                tell(out);
+            }
         }
     }
 
@@ -199,6 +201,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
             Effect::EndLeft { id, run, claim } => self.exec.end_left(id, run, claim),
             Effect::TellSaved { id } => self.exec.tell_saved(id),
             Effect::Fold { id } => self.fold(id, now),
+            Effect::Recycle { id } => self.recycle(id, now),
             Effect::RemoveFiles { id } => {
                 let done = self.exec.remove_files(id).unwrap_or_else(|error| {
                     tracing::warn!(%id, %error, "could not delete the files of a removed task");
@@ -234,6 +237,17 @@ impl<S: Persist, E: Executor> Engine<S, E> {
                 tracing::warn!(%id, run, %error, "a launch failed");
                 self.core.step(Input::LaunchFailed { id, run, why: error.why, passing: error.passing }, now);
             }
+        }
+    }
+
+    /// What does not work now is done at leisure.
+    fn recycle(&mut self, id: TaskId, now: Now) {
+        if !self.exec.wants_folders() {
+            return;
+        }
+        let Some(task) = self.core.task(id).filter(|task| task.status.is_ended()) else { return };
+        if matches!(self.exec.fold(task), Ok(true)) {
+            self.core.step(Input::Folded { id, done: Ok(()) }, now);
         }
     }
 

@@ -73,6 +73,11 @@ pub enum Effect {
         /// The task.
         id: TaskId,
     },
+    /// Fold the run folders of an ended task away now, if the executor has a use for them.
+    Recycle {
+        /// The task.
+        id: TaskId,
+    },
     /// Fold the run folders of an ended task away; `Input::Folded` follows.
     Fold {
         /// The task.
@@ -237,7 +242,7 @@ impl Core {
                 Effect::Stop { .. } | Effect::Kill { .. } | Effect::EndLeft { .. } => true,
                 Effect::Launch { .. } | Effect::TellSaved { .. } => false,
                 Effect::Reply { .. } | Effect::Ring(_) | Effect::NoteEnded(_) | Effect::DropEnv(_) => false,
-                Effect::Fold { .. } | Effect::RemoveFiles { .. } => false,
+                Effect::Fold { .. } | Effect::Recycle { .. } | Effect::RemoveFiles { .. } => false,
             };
             silent && !after.iter().any(waits)
         });
