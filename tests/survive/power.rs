@@ -234,9 +234,7 @@ fn syncs_of_the_tasks_folder(broken: &str) -> usize {
     let tasks = format!("{}>", world.tasks_dir().display());
     let until_told = after.take_while(|l| !l.contains("instanceId") && !l.contains("HTTP/1.1 201"));
     let count = until_told.filter(|l| l.contains("fsync(") && l.contains(&tasks)).count();
-    for pid in world.daemons() {
-        crate::common::processes::signal(pid, rustix::process::Signal::KILL);
-    }
+    world.kill_daemons();
     daemon.kill();
     count
 }
