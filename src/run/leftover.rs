@@ -18,7 +18,7 @@ use super::proc::{Stat, all, boot_id, environment, holds, unless_short};
 use super::{Claim, ProcId};
 
 /// How many walks may be repeated because processes vanished under them.
-const MISSES: usize = 64;
+const MISSES: usize = 24;
 
 /// How long the end of a killed run may take before it is reported as not done.
 const PATIENCE: Duration = Duration::from_secs(10);

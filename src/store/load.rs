@@ -147,11 +147,14 @@ impl Store {
     }
 
     /// Ended tasks without a number of their own (the ancestor's, copied or edited ones) are handed over whole,
-    /// so that they can be given one: lists and references go by it.
+    /// so that they can be given one: lists and references go by it. All that share a number are, since only the
+    /// whole record tells which of them is of this installation and keeps it.
     fn hand_over_unnumbered(&self, out: &mut Loaded) {
         let mut taken = HashSet::with_capacity(out.ended.len());
+        let numbers = out.live.iter().map(|task| task.number).chain(out.ended.iter().map(|s| s.number));
+        let shared: HashSet<u64> = numbers.filter(|number| *number == 0 || !taken.insert(*number)).collect();
         let (numbered, others) =
-            std::mem::take(&mut out.ended).into_iter().partition(|s| s.number != 0 && taken.insert(s.number));
+            std::mem::take(&mut out.ended).into_iter().partition(|s| s.number != 0 && !shared.contains(&s.number));
         out.ended = numbered;
         for summary in others {
             match record::load(&self.tasks, summary.id) {
