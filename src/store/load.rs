@@ -127,7 +127,8 @@ impl Store {
         }
         self.keep_index(&out.ended, upkeep.index);
         self.hand_over_unnumbered(&mut out);
-        out.live.sort_by_key(|task| (task.number, task.id));
+        // What was handed over keeps its order: first what the index knew.
+        out.live.sort_by_key(|task| task.number);
         out.stray_folders.extend(listing.folders.iter().filter(|id| listing.at(**id).is_none()));
         out.stray_folders.sort_unstable();
         let seen = out.live.iter().map(Summary::of).map(|s| marks_of(&s)).chain(out.ended.iter().map(marks_of));

@@ -13,9 +13,11 @@ impl Core {
             self.marks.seq_used = self.marks.seq_used.max(summary.last_seq);
         }
         let mut live = loaded.live;
-        // Records of this installation come first: of two with the same number its own keeps it.
-        let order = |t: &Task| (t.mark != self.limits.mark, t.number);
-        live.sort_by(|a, b| (order(a), &a.created_at, a.id).cmp(&(order(b), &b.created_at, b.id)));
+        // Records of this installation come first: of two with the same number its own keeps it. Of its own, one
+        // that has ended does, in the order of the store, which knows some of them from before; then the older one.
+        let order = |t: &Task| (t.mark != self.limits.mark, t.number, !t.status.is_ended());
+        let age = |t: &Task| (!t.status.is_ended()).then(|| (t.created_at.clone(), t.id));
+        live.sort_by_cached_key(|t| (order(t), age(t)));
         for task in &live {
             self.marks.numbers_used = self.marks.numbers_used.max(task.number);
             let seq = task.notices.iter().map(|n| n.seq).max().unwrap_or(0);
