@@ -15,8 +15,9 @@ impl Core {
         let mut live = loaded.live;
         // Records of this installation come first: of two with the same number its own keeps it. Of its own, one
         // that has ended does, in the order of the store, which knows some of them from before; then the older one.
-        let order = |t: &Task| (t.mark != self.limits.mark, t.number, !t.status.is_ended());
-        let age = |t: &Task| (!t.status.is_ended()).then(|| (t.created_at.clone(), t.id));
+        // Those without a number get theirs by age.
+        let order = |t: &Task| (t.mark != self.limits.mark, t.number, t.number != 0 && !t.status.is_ended());
+        let age = |t: &Task| (t.number == 0 || !t.status.is_ended()).then(|| (t.created_at.clone(), t.id));
         live.sort_by_cached_key(|t| (order(t), age(t)));
         for task in &live {
             self.marks.numbers_used = self.marks.numbers_used.max(task.number);
