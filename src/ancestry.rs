@@ -11,13 +11,15 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::sys::socket::{getsockopt, sockopt};
 
+use crate::run::dir::is_shortage;
+use crate::run::proc::{Stat, unless_short};
 use crate::task::TaskId;
 use crate::workspace::{OCTO_DIR, Workspace};
 
@@ -50,13 +52,17 @@ pub enum Peer {
     Owner,
     /// Inside this task; `None` when the process could not be looked at, and so might be in any.
     Task(Option<TaskId>),
+    /// This process is too short of descriptors or memory to look: it may be told apart a moment later.
+    Untold,
 }
 
 /// Lists the shims at or above the process `pid`, the nearest first; empty when there is none, or when
 /// the process cannot be seen.
-#[must_use]
-pub fn shims_above(pid: i32) -> Vec<ShimAbove> {
-    walk(pid).unwrap_or_default()
+///
+/// # Errors
+/// When this process is too short of descriptors or memory to look.
+pub fn shims_above(pid: i32) -> io::Result<Vec<ShimAbove>> {
+    walk(pid).map(Option::unwrap_or_default)
 }
 
 /// Tells who the process `pid` is to the workspace. `None`, or a number that is no process here (a peer in
@@ -67,8 +73,9 @@ pub fn shims_above(pid: i32) -> Vec<ShimAbove> {
 pub fn peer_task(pid: Option<i32>, ws: &Workspace) -> Peer {
     let Some(pid) = pid.filter(|p| *p > 0) else { return Peer::Task(None) };
     match walk(pid) {
-        None => Peer::Task(None),
-        Some(shims) => match shims.into_iter().find(|s| s.workspace == ws.root) {
+        Err(_) => Peer::Untold,
+        Ok(None) => Peer::Task(None),
+        Ok(Some(shims)) => match shims.into_iter().find(|s| s.workspace == ws.root) {
             Some(shim) => Peer::Task(Some(shim.task)),
             None => Peer::Owner,
         },
@@ -88,6 +95,7 @@ pub fn peer(stream: &impl AsFd, ws: &Workspace) -> Peer {
         Ok(fd) if has_exited(&fd) => Peer::Task(None),
         // Older kernels do not know the option; a peer that is gone altogether gives other errors.
         Ok(_) | Err(nix::Error::ENOPROTOOPT) => found,
+        Err(e) if is_shortage(&e.into()) => Peer::Untold,
         Err(_) => Peer::Task(None),
     }
 }
@@ -99,11 +107,6 @@ fn has_exited(pidfd: &impl AsFd) -> bool {
     poll(&mut fds, PollTimeout::ZERO) != Ok(0)
 }
 
-/// The start time of a process in clock ticks since boot; `None` when there is no such process.
-pub(crate) fn start_time(pid: i32) -> Option<u64> {
-    Link::of(pid).map(|l| l.start)
-}
-
 /// One process of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Link {
@@ -112,42 +115,32 @@ struct Link {
 }
 
 impl Link {
-    fn of(pid: i32) -> Option<Link> {
-        // The kernel hands the line out whole, and it is never as long as this.
-        let mut line = [0; 1024];
-        let n = File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut line)).ok()?;
-        Link::parse(line.get(..n)?)
-    }
-
-    /// The name (field 2) may hold spaces and brackets, so fields are counted from the last bracket on.
-    fn parse(stat: &[u8]) -> Option<Link> {
-        let bracket = stat.iter().rposition(|b| *b == b')')?;
-        let text = std::str::from_utf8(stat.get(bracket + 2..)?).ok()?;
-        let field = |n: usize| text.split_ascii_whitespace().nth(n - 3);
-        Some(Link { parent: field(4)?.parse().ok()?, start: field(22)?.parse().ok()? })
+    fn of(pid: i32) -> io::Result<Option<Link>> {
+        Ok(Stat::read(pid)?.map(|stat| Link { parent: stat.parent, start: stat.start }))
     }
 }
 
 /// The shims from `pid` upwards; `None` when the process cannot be seen.
-fn walk(pid: i32) -> Option<Vec<ShimAbove>> {
-    (0..WALKS).find_map(|_| walk_once(pid))
+fn walk(pid: i32) -> io::Result<Option<Vec<ShimAbove>>> {
+    (0..WALKS).find_map(|_| walk_once(pid).transpose()).transpose()
 }
 
 /// `None`: some process on the way went away or changed its parent.
 ///
 /// An ancestor that stays but cannot be read belongs to another user on a machine that hides those
-/// (`hidepid`): the chain ends there. A shim of this user is never hidden from this user.
-fn walk_once(pid: i32) -> Option<Vec<ShimAbove>> {
-    let mut shims = Vec::from_iter(shim_at(pid));
-    let first = Link::of(pid)?;
+/// (`hidepid`): the chain ends there. A shim of this user is never hidden from this user. What could not be read
+/// for want of descriptors or memory is an error: it proves nothing, least of all that there is no shim.
+fn walk_once(pid: i32) -> io::Result<Option<Vec<ShimAbove>>> {
+    let mut shims = Vec::from_iter(shim_at(pid)?);
+    let Some(first) = Link::of(pid)? else { return Ok(None) };
     let (mut at, mut link) = (pid, first);
     for _ in 0..DEEPEST {
         // Its age is read after its name: what proves the one proves the other.
-        let shim = if link.parent > 1 { shim_at(link.parent) } else { None };
-        let above = if link.parent > 1 { Link::of(link.parent) } else { None };
+        let shim = if link.parent > 1 { shim_at(link.parent)? } else { None };
+        let above = if link.parent > 1 { Link::of(link.parent)? } else { None };
         let proven = above.is_some_and(|above| above.start < link.start);
-        if !proven && Link::of(at)? != link {
-            return None;
+        if !proven && Link::of(at)? != Some(link) {
+            return Ok(None);
         }
         shims.extend(shim);
         match above {
@@ -156,17 +149,16 @@ fn walk_once(pid: i32) -> Option<Vec<ShimAbove>> {
         }
     }
     // The number that was asked for must still be the process that the walk began with.
-    (Link::of(pid)?.start == first.start).then_some(shims)
+    Ok(Link::of(pid)?.is_some_and(|last| last.start == first.start).then_some(shims))
 }
 
-fn shim_at(pid: i32) -> Option<ShimAbove> {
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
+fn shim_at(pid: i32) -> io::Result<Option<ShimAbove>> {
+    let exe = unless_short(fs::read_link(format!("/proc/{pid}/exe")))?;
     // The program's name and a run folder stand at the beginning of a shim's line, however long the rest is.
     let mut argv = [0; 16 * 1024];
-    let n = File::open(format!("/proc/{pid}/cmdline")).and_then(|mut f| f.read(&mut argv)).ok()?;
-    let mut found = recognise(exe.as_deref(), argv.get(..n)?)?;
-    found.pid = pid;
-    Some(found)
+    let read = unless_short(File::open(format!("/proc/{pid}/cmdline")).and_then(|mut f| f.read(&mut argv)))?;
+    let found = read.and_then(|n| recognise(exe.as_deref(), argv.get(..n)?));
+    Ok(found.map(|shim| ShimAbove { pid, ..shim }))
 }
 
 /// The rule: the program or its first word is `octo-shim`, and the next word is a run folder.

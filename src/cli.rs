@@ -22,12 +22,14 @@ mod stop;
 mod task;
 mod tasks;
 mod trust;
+mod usage;
 mod wait;
 mod world;
 
 pub use bg::{BgArgs, start_one};
 pub use logs::{LogsArgs, print_logs};
 pub use task::show;
+pub use usage::NoCommand;
 pub use world::{Terminal, World};
 
 /// Supervises background commands that nothing can lose.
@@ -143,11 +145,9 @@ pub fn report(world: &World, failure: &Failure) -> u8 {
 /// `error: what happened` and `hint: what to do`, each line ended.
 #[must_use]
 pub fn error_text(refused: &Refused) -> String {
-    let mut out = format!("error: {}\n", sanitize::text(refused.message.trim_end()));
-    if !refused.hint.is_empty() {
-        out.push_str(&format!("hint: {}\n", sanitize::text(refused.hint.trim_end())));
-    }
-    out
+    let hint = if refused.hint.is_empty() { refused.code.usual_hint() } else { &refused.hint };
+    let (message, hint) = (sanitize::text(refused.message.trim_end()), sanitize::text(hint.trim_end()));
+    format!("error: {message}\nhint: {hint}\n")
 }
 
 #[cfg(test)]

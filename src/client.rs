@@ -105,6 +105,12 @@ impl Client {
         start::connect(&self.door.workspace).is_ok()
     }
 
+    /// What a person is told when nobody listens: that no daemon runs, or that one does and cannot be reached.
+    #[must_use]
+    pub fn nobody_listens(&self) -> Refused {
+        http::nobody_listens(&self.door.workspace)
+    }
+
     /// Makes sure that a daemon answers, starting one where that is allowed.
     ///
     /// # Errors

@@ -284,8 +284,24 @@ impl RefusedCode {
             RefusedCode::BadRequest | RefusedCode::TooLarge | RefusedCode::Unsupported => 2,
             RefusedCode::Unavailable => 3,
             RefusedCode::NotFound | RefusedCode::Ambiguous => 4,
-            RefusedCode::Conflict => 6,
-            RefusedCode::Forbidden | RefusedCode::Storage | RefusedCode::Internal => 1,
+            RefusedCode::Conflict | RefusedCode::Forbidden => 6,
+            RefusedCode::Storage | RefusedCode::Internal => 1,
+        }
+    }
+
+    /// What to do about a refusal that does not say so itself.
+    #[must_use]
+    pub fn usual_hint(self) -> &'static str {
+        match self {
+            RefusedCode::BadRequest | RefusedCode::TooLarge | RefusedCode::Unsupported => {
+                "`octo --help` shows what can be asked"
+            }
+            RefusedCode::Forbidden => "it is for the workspace's owner, outside of any task",
+            RefusedCode::NotFound | RefusedCode::Ambiguous => "`octo tasks` lists the tasks",
+            RefusedCode::Conflict => "`octo task ID` shows the task's state",
+            RefusedCode::Storage => "`octo doctor` looks at the disk",
+            RefusedCode::Unavailable => "`octo doctor` checks the workspace",
+            RefusedCode::Internal => "`octo doctor` checks the workspace; the daemon's log is .octo/octod.log",
         }
     }
 }

@@ -132,6 +132,12 @@ pub struct Marks {
     /// Tasks that ended up to this moment, in milliseconds since 1970, are hidden from lists; 0: none.
     #[serde(default)]
     pub cleared_ms: i64,
+    /// Of those, the ones with a number up to this one; 0 while something was cleared: not known.
+    #[serde(default)]
+    pub cleared_number: u64,
+    /// And with notices up to this sequence number: the clock may be set back, these never are.
+    #[serde(default)]
+    pub cleared_seq: u64,
 }
 
 impl Marks {
@@ -142,6 +148,8 @@ impl Marks {
             numbers_used: self.numbers_used.max(other.numbers_used),
             seq_used: self.seq_used.max(other.seq_used),
             cleared_ms: self.cleared_ms.max(other.cleared_ms),
+            cleared_number: self.cleared_number.max(other.cleared_number),
+            cleared_seq: self.cleared_seq.max(other.cleared_seq),
         }
     }
 }

@@ -24,7 +24,7 @@ struct Way {
 /// Allowed for a task that may dispatch.
 const DONE: &[i32] = &[0];
 /// Refused, since a task is not its owner.
-const NOT_YOURS: &[i32] = &[1];
+const NOT_YOURS: &[i32] = &[6];
 /// A daemon that would live below its own workspace's shim refuses to start, whoever else runs.
 const NO_DAEMON: &[i32] = &[3, 5];
 
@@ -59,7 +59,7 @@ const WAYS: [Way; 24] = [
         back: DONE,
     },
     Way { name: "python-daemon", text: PYTHON_DOUBLE_FORK, back: DONE },
-    Way { name: "prompt", text: "echo /tasks | sh U prompt", back: &[0, 1] },
+    Way { name: "prompt", text: "echo /tasks | sh U prompt", back: &[0, 6] },
     Way { name: "daemon", text: "sh U daemon daemon", back: NO_DAEMON },
     Way { name: "detach", text: "setsid -f sh U detach daemon --detach", back: NO_DAEMON },
     Way { name: "detach-empty", text: "setsid -f env -i sh U detach-empty daemon --detach", back: NO_DAEMON },

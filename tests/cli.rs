@@ -138,3 +138,14 @@ fn a_reader_that_goes_away_is_no_error() {
     let shell = shell.args(["-c", &line]).envs(fake.octo().get_envs().filter_map(|(k, v)| Some((k, v?))));
     shell.current_dir(fake.root()).assert().success().stdout("xxxxxxxxxx").stderr("");
 }
+
+#[test]
+fn what_is_wrong_with_the_words_is_told_with_a_hint() {
+    let fake = Fake::new();
+    let later = octo(&fake, &["task", "1", "resume", "yes"]);
+    assert_eq!((later.code, later.out.as_str()), (2, ""));
+    assert!(later.err.starts_with("error: `octo task ID resume` is not in this version"), "{}", later.err);
+    let unset = octo(&fake, &["bg", "--env", "NOT_SET_HERE", "true"]);
+    assert_eq!(unset.code, 2);
+    assert!(unset.err.starts_with("error: --env NOT_SET_HERE: NOT_SET_HERE is not set here\nhint: "), "{}", unset.err);
+}

@@ -745,3 +745,120 @@ fn a_refused_clear_hides_nothing_and_a_refused_shutdown_shuts_nothing() {
     lab.ask(Ask::StopAll).unwrap_err();
     lab.start("c");
 }
+
+/// The ended tasks that lists show, by number.
+fn shown(lab: &Lab) -> Vec<u64> {
+    let page = lab.engine.core.list(&ListQuery::default());
+    assert_eq!(page.total, page.history.len());
+    page.history.iter().map(|id| lab.task(*id).number).collect()
+}
+
+#[test]
+fn a_clock_that_is_set_back_after_a_clear_hides_no_new_end_and_shows_no_old_one() {
+    let mut lab = Lab::new(4);
+    lab.now.wall = 9_000_000;
+    let [old, running, silent] = ["old", "running", "silent"].map(|key| lab.start(key));
+    lab.pass(1);
+    lab.finish(old, 0);
+    lab.pass(2);
+    lab.ask(Ask::Clear).unwrap();
+    assert_eq!(shown(&lab), [] as [u64; 0]);
+    lab.now.wall = 5_000_000;
+    lab.finish(running, 0);
+    let new = started(&lab.start_with("new", |r| r.notify = octo::task::NotifyPolicy::None));
+    lab.pass(2);
+    lab.finish(new, 0);
+    lab.pass(5);
+    assert_eq!(shown(&lab), [4, 2], "{:?}", lab.store.marks());
+    lab.engine.core.check().unwrap();
+    lab = lab.reboot();
+    assert_eq!(shown(&lab), [4, 2], "after a restart");
+    lab.engine.core.check().unwrap();
+    // One that cannot be saved hides nothing.
+    lab.store.fail_next(1);
+    assert!(lab.ask(Ask::Clear).is_err());
+    assert_eq!(shown(&lab), [4, 2]);
+    // Cleared by the clock that was set back: nothing of before comes up again.
+    lab.now.wall = 2_000_000;
+    lab.ask(Ask::Clear).unwrap();
+    assert_eq!(shown(&lab), [] as [u64; 0]);
+    lab.finish(silent, 0);
+    lab.pass(3);
+    assert_eq!(shown(&lab), [3]);
+    let hidden = lab.engine.core.list(&ListQuery { hidden: true, ..ListQuery::default() });
+    assert_eq!((hidden.total, hidden.history.len()), (4, 4));
+}
+
+#[test]
+fn a_run_that_could_not_be_looked_at_yet_keeps_its_slot() {
+    let mut lab = Lab::new(1);
+    let first = lab.start("first");
+    lab.pass(1);
+    assert_eq!(lab.status(first), Status::Running);
+    // The new daemon cannot look at once; meanwhile somebody asks for another task.
+    lab.runs.fail_looks(3);
+    let loaded = lab.store.boot();
+    lab = Lab::on(1, lab.store, lab.runs, loaded);
+    let second = lab.start("second");
+    for _ in 0..6 {
+        assert!(lab.runs.running().len() <= 1, "more than one runs: {:?}", lab.runs.running());
+        lab.pass(1);
+    }
+    assert_eq!(lab.status(first), Status::Running);
+    lab.finish(first, 0);
+    lab.pass(2);
+    assert_eq!(lab.status(second), Status::Running);
+}
+
+/// A record that has ended, made by nobody of this installation.
+fn foreign(id: &str, number: u64, key: &str) -> Task {
+    let mut task = Task::new(id.parse().unwrap(), number, octo::task::Stamp::from_millis(5));
+    task.command = "true".into();
+    task.key = key.into();
+    task.status = Status::Completed;
+    task.completed_at = octo::task::Stamp::from_millis(6);
+    task.mark = "elsewhere".into();
+    task
+}
+
+#[test]
+fn ours_keeps_its_number_whatever_a_record_from_elsewhere_says() {
+    for settled in [false, true] {
+        let mut lab = Lab::new(1);
+        let id = lab.start("ours");
+        lab.pass(1);
+        if settled {
+            lab.finish(id, 0);
+            lab.pass(3);
+            assert!(lab.engine.core.is_settled(id));
+        }
+        let intruder = foreign("00000001", 1, "");
+        lab.store.put_record(&intruder);
+        lab = lab.reboot();
+        lab.pass(3);
+        assert_eq!(lab.engine.core.resolve(&TaskRef("1".into())).unwrap(), id, "settled: {settled}");
+        assert_eq!(lab.task(id).number, 1);
+        assert_eq!(lab.engine.core.resolve(&TaskRef("2".into())).unwrap(), intruder.id);
+    }
+}
+
+#[test]
+fn a_key_is_compared_and_a_record_from_elsewhere_has_none() {
+    let mut lab = Lab::new(4);
+    lab.store.put_record(&foreign("00000001", 1, "mine"));
+    lab = lab.reboot();
+    let mine = lab.start("mine");
+    assert_ne!(mine.as_str(), "00000001", "a record from elsewhere swallowed the start");
+    lab.pass(1);
+    lab.finish(mine, 0);
+    lab.pass(3);
+    assert!(lab.engine.core.is_settled(mine));
+    assert_eq!(lab.start("mine"), mine, "settled, and the same key again");
+    // A summary that claims another key's hash: what a collision of hashes looks like.
+    let mut summary = octo::store::Summary::of(&lab.task(mine));
+    summary.key_hash = octo::store::key_hash("other");
+    lab.engine.core.replace_settled(summary);
+    let other = lab.start("other");
+    assert_ne!(other, mine, "another key was taken for this one");
+    assert_eq!(lab.start("other"), other);
+}

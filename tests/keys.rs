@@ -24,7 +24,7 @@ fn the_same_key_after_a_kill_at_any_moment_is_one_task() {
         let first = std::thread::scope(|scope| {
             let start = scope.spawn(|| world.ask("POST", "/background-agents/start", &request));
             pause(delay);
-            world_kill(&world);
+            world.kill_daemons();
             start.join().unwrap()
         });
         world.restart_after_kill();
@@ -53,13 +53,6 @@ fn request(world: &World, n: u64) -> String {
     json!({ "command": format!("echo run >> {side}"), "key": format!("key-{n}") }).to_string()
 }
 
-/// Kills the daemon while other threads look on.
-fn world_kill(world: &World) {
-    for pid in world.daemons() {
-        common::processes::signal(pid, rustix::process::Signal::KILL);
-    }
-}
-
 /// A batch whose answer never came is there as a whole or not at all, and the repeat makes nothing twice.
 #[test]
 fn a_batch_that_was_cut_off_is_there_whole_or_not_at_all() {
@@ -80,7 +73,7 @@ fn a_batch_that_was_cut_off_is_there_whole_or_not_at_all() {
         std::thread::scope(|scope| {
             scope.spawn(|| world.ask("POST", "/background-agents/start", &body));
             pause(delay);
-            world_kill(&world);
+            world.kill_daemons();
         });
         world.restart_after_kill();
         let prefix = format!("batch-{n}-");

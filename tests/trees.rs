@@ -173,14 +173,20 @@ fn a_shim_that_was_killed_takes_its_tree_along_and_nobody_else() {
         let claim: serde_json::Value =
             serde_json::from_slice(&std::fs::read(world.tasks_dir().join(&id).join("run-1/claim.json")).unwrap())
                 .unwrap();
-        let shim = u32::try_from(claim["shim"]["pid"].as_u64().unwrap()).unwrap();
-        process::kill(shim, Signal::KILL);
+        kill_shim(&claim);
         assert_eq!(world.ended(&id)["status"], "interrupted", "{name}");
         wait_within(Duration::from_secs(10), &format!("nothing to be left of {name}"), || {
             world.processes(&id).is_empty()
         });
     }
     bystanders.check();
+}
+
+/// Kills the shim that a claim names; its number.
+fn kill_shim(claim: &serde_json::Value) -> u32 {
+    let shim = u32::try_from(claim["shim"]["pid"].as_u64().unwrap()).unwrap();
+    process::signal_if(shim, Signal::KILL, || process::start(shim) == claim["shim"]["start"].as_u64());
+    shim
 }
 
 #[test]
@@ -192,19 +198,32 @@ fn a_reused_process_number_is_not_signalled() {
     world.kill_daemon();
     let claim_path = world.tasks_dir().join(&id).join("run-1/claim.json");
     let mut claim: serde_json::Value = serde_json::from_slice(&std::fs::read(&claim_path).unwrap()).unwrap();
-    let shim = u32::try_from(claim["shim"]["pid"].as_u64().unwrap()).unwrap();
-    let mut stranger = Command::new("sleep").arg("1000").process_group_here().spawn().unwrap();
+    let shim = kill_shim(&claim);
+    // Start times are counted in ticks of 10 ms: one of the same tick would be the same process to anybody.
+    let claimed = ["shim", "child"].map(|who| claim[who]["start"].as_u64().unwrap());
+    let mut stranger = None;
+    wait_for("a stranger that began later", || {
+        let mut one = Command::new("sleep").arg("1000").process_group_here().spawn().unwrap();
+        if claimed.contains(&process::start(one.id()).unwrap()) {
+            one.kill().unwrap();
+            one.wait().unwrap();
+            return false;
+        }
+        stranger = Some(one);
+        true
+    });
+    let mut stranger = stranger.unwrap();
     for who in ["shim", "child"] {
         claim[who]["pid"] = stranger.id().into();
     }
-    process::kill(shim, Signal::KILL);
     wait_for("the shim's death", || !process::alive(shim));
     let mut file = std::fs::File::create(&claim_path).unwrap();
     file.write_all(claim.to_string().as_bytes()).unwrap();
     world.start();
     assert_eq!(world.ended(&id)["status"], "interrupted");
     wait_for("nothing to be left", || world.processes(&id).is_empty());
-    assert!(stranger.try_wait().unwrap().is_none(), "a stranger was killed");
+    let gone = stranger.try_wait().unwrap();
+    assert!(gone.is_none(), "a stranger was killed: {gone:?}");
     stranger.kill().unwrap();
     stranger.wait().unwrap();
 }

@@ -23,6 +23,8 @@ pub enum Peer {
     Owner,
     /// Something inside a task; `None`: which cannot be told.
     Task(Option<TaskId>),
+    /// The daemon is short of descriptors or memory, and could not look.
+    Untold,
 }
 
 impl Peer {
@@ -36,6 +38,7 @@ impl Peer {
         Some(match ancestry::peer(stream, workspace) {
             ancestry::Peer::Owner => Peer::Owner,
             ancestry::Peer::Task(id) => Peer::Task(id),
+            ancestry::Peer::Untold => Peer::Untold,
         })
     }
 
@@ -45,6 +48,7 @@ impl Peer {
         match self {
             Peer::Owner => Actor::Owner(surface.to_owned()),
             Peer::Task(id) => Actor::Task(*id),
+            Peer::Untold => Actor::Task(None),
         }
     }
 }
@@ -65,8 +69,12 @@ pub enum Rights {
 impl State {
     /// Refuses what this peer may not do.
     pub(super) async fn check(&self, peer: &Peer, rights: Rights) -> Result<(), Refused> {
-        let Peer::Task(me) = peer else { return Ok(()) };
-        let Some(me) = *me else { return Err(forbidden()) };
+        let me = match peer {
+            Peer::Owner => return Ok(()),
+            Peer::Task(Some(me)) => *me,
+            Peer::Task(None) => return Err(forbidden()),
+            Peer::Untold => return Err(untold()),
+        };
         let allowed = match rights {
             Rights::Own => false,
             Rights::Dispatch => self.record(me).await?.allow_dispatch,
@@ -86,6 +94,12 @@ impl State {
             Resolved::Settled(id) => self.read(id).await,
         }
     }
+}
+
+/// The answer to whom the daemon could not look at: neither the owner's rights nor a refusal that stays.
+pub(super) fn untold() -> Refused {
+    Refused::new(RefusedCode::Unavailable, "the daemon is short of descriptors or memory and cannot tell who asks")
+        .hint("try again; fewer clients at once, or a higher limit of open files, help")
 }
 
 pub(super) fn forbidden() -> Refused {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::peer::forbidden;
+use super::peer::{forbidden, untold};
 use super::{Peer, State};
 use crate::command::{Refused, RefusedCode, TaskRef};
 use crate::store::{ReadError, Store};
@@ -40,6 +40,7 @@ impl State {
     pub(super) async fn id_for(&self, peer: &Peer, reference: TaskRef) -> Result<TaskId, Refused> {
         match (self.id_of(reference).await, peer) {
             (Err(_), Peer::Task(_)) => Err(forbidden()),
+            (Err(_), Peer::Untold) => Err(untold()),
             (found, _) => found,
         }
     }

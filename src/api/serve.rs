@@ -47,7 +47,7 @@ pub async fn serve(listener: UnixListener, state: State, mut left: watch::Receiv
         let task_permit = match peer {
             Peer::Owner => None,
             // Cut off rather than kept waiting: the accept loop serves the owner too.
-            Peer::Task(_) => match Arc::clone(&task_room).try_acquire_owned() {
+            Peer::Task(_) | Peer::Untold => match Arc::clone(&task_room).try_acquire_owned() {
                 Ok(permit) => Some(permit),
                 Err(_) => continue,
             },

@@ -5,8 +5,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
-use octo::cli::{Cli, Terminal, World};
+use octo::cli::{Cli, NoCommand, Terminal, World, error_text};
 
 #[path = "../../bots/repl.rs"]
 mod repl;
@@ -16,11 +15,18 @@ fn main() -> ExitCode {
     if octo::claude::called_as_claude(std::env::args_os().next().as_deref()) {
         return octo::claude::run_wrapper();
     }
-    let cli = Cli::parse();
+    let cli = match Cli::read(&std::env::args_os().collect::<Vec<_>>()) {
+        Ok(cli) => cli,
+        Err(NoCommand::Asked(text)) => text.exit(),
+        Err(NoCommand::Refused(refused)) => {
+            eprint!("{}", error_text(&refused));
+            return ExitCode::from(refused.code.exit());
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
-            eprintln!("error: no event loop: {e}");
+            eprintln!("error: no event loop: {e}\nhint: raise the limit of open files");
             return ExitCode::FAILURE;
         }
     };

@@ -147,14 +147,15 @@ fn overrides(world: &World, given: &[OsString]) -> Result<BTreeMap<String, Strin
     let mut set = BTreeMap::new();
     for one in given {
         let Some(text) = one.to_str() else {
-            return Err(usage("--env: what is no UTF-8 cannot be set".to_owned()));
+            return Err(usage("--env: what is no UTF-8 cannot be set".to_owned())
+                .hint("set it in the command itself, or in the environment of `octo`"));
         };
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, value.to_owned()),
             None => (text, value_here(world, text)?),
         };
         if name.is_empty() {
-            return Err(usage(format!("--env {text}: a variable needs a name")));
+            return Err(usage(format!("--env {text}: a variable needs a name")).hint("write --env NAME=VALUE"));
         }
         set.insert(name.to_owned(), value);
     }
@@ -163,8 +164,14 @@ fn overrides(world: &World, given: &[OsString]) -> Result<BTreeMap<String, Strin
 
 fn value_here(world: &World, name: &str) -> Result<String, Refused> {
     let value = world.vars.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone());
-    let value = value.ok_or_else(|| usage(format!("--env {name}: {name} is not set here")))?;
-    value.into_string().map_err(|_| usage(format!("--env {name}: its value is no UTF-8")))
+    let value = value.ok_or_else(|| {
+        usage(format!("--env {name}: {name} is not set here"))
+            .hint(format!("write --env {name}=VALUE, or set and export {name} first"))
+    })?;
+    value.into_string().map_err(|_| {
+        usage(format!("--env {name}: its value is no UTF-8"))
+            .hint(format!("leave --env {name} out: the command gets the caller's environment as it is"))
+    })
 }
 
 /// One word is a shell command line as it is; several are exactly those words.
@@ -179,7 +186,7 @@ fn command_line(words: &[OsString]) -> Result<String, Refused> {
         words => shell_words::join(words),
     };
     if line.trim().is_empty() {
-        return Err(usage("there is no command to run".to_owned()));
+        return Err(usage("there is no command to run".to_owned()).hint("octo bg make test"));
     }
     Ok(line)
 }
@@ -191,7 +198,9 @@ fn read_batch(file: &Path) -> Result<Vec<u8>, Refused> {
     } else {
         std::fs::read(file).map(|read| bytes = read)
     };
-    read.map_err(|e| usage(format!("{} cannot be read: {e}", shown(file))))?;
+    read.map_err(|e| {
+        usage(format!("{} cannot be read: {e}", shown(file))).hint("--batch takes a file, or - for standard input")
+    })?;
     Ok(bytes)
 }
 
@@ -204,14 +213,18 @@ fn shown(file: &Path) -> String {
 fn batch(bytes: &[u8], file: &Path) -> Result<Vec<String>, Refused> {
     let mut commands = Vec::new();
     for (i, line) in bytes.split(|b| *b == b'\n').enumerate() {
-        let line =
-            std::str::from_utf8(line).map_err(|_| usage(format!("{}, line {}: no UTF-8", shown(file), i + 1)))?.trim();
+        let line = std::str::from_utf8(line).map_err(|_| {
+            usage(format!("{}, line {}: no UTF-8", shown(file), i + 1))
+                .hint("write the command into a script and run that")
+        })?;
+        let line = line.trim();
         if !line.is_empty() && !line.starts_with('#') {
             commands.push(line.to_owned());
         }
     }
     if commands.is_empty() {
-        return Err(usage(format!("{} holds no commands", shown(file))));
+        return Err(usage(format!("{} holds no commands", shown(file)))
+            .hint("one command a line; blank lines and those that begin with # do not count"));
     }
     Ok(commands)
 }

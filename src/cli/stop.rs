@@ -10,17 +10,23 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::{Failure, World};
 use crate::client::Client;
 use crate::command::{Refused, RefusedCode, ShutdownRequest};
+use crate::workspace;
+
+/// How long a daemon may hold the lock and not listen: it looks for its socket every 5 s, and leaves without it.
+const DEAF_WITHIN: Duration = Duration::from_secs(15);
 
 /// How long the daemon may take to exit: the longest way to end a task, and some.
 const EXIT_WITHIN: Duration = Duration::from_secs(90);
 
 pub(super) async fn run(world: &World, kill_tasks: bool) -> Result<(), Failure> {
     let mut client = world.client()?.only_connect();
-    if !client.runs() {
-        if !(kill_tasks && has_runs(&client.workspace().octo)) {
-            return world.print(format!("no daemon runs for {}\n", client.workspace().root.display()));
-        }
-        client = world.client()?;
+    match met(&client).await {
+        Met::Listens => {}
+        Met::Left | Met::Nobody if kill_tasks && has_runs(&client.workspace().octo) => client = world.client()?,
+        // The lock fell while this looked on: a daemon that could not be reached has left.
+        Met::Left => return Ok(()),
+        Met::Nobody => return world.print(format!("no daemon runs for {}\n", client.workspace().root.display())),
+        Met::Deaf => return Err(client.nobody_listens().into()),
     }
     let process = match client.status().await {
         Ok(status) => {
@@ -37,6 +43,38 @@ pub(super) async fn run(world: &World, kill_tasks: bool) -> Result<(), Failure> 
     }
     let message = format!("the daemon was asked to stop and has not exited after {} s", EXIT_WITHIN.as_secs());
     Err(Refused::new(RefusedCode::Internal, message).hint("`octo status` shows whether it still answers").into())
+}
+
+/// Whom a stop found.
+enum Met {
+    /// A daemon that takes connections.
+    Listens,
+    /// None at all.
+    Nobody,
+    /// One that could not be reached, and has left meanwhile.
+    Left,
+    /// One that still cannot be reached.
+    Deaf,
+}
+
+/// Looks for the daemon. One that holds the lock and does not listen is about to, or on its way out: a daemon
+/// whose socket was deleted leaves when it sees that.
+async fn met(client: &Client) -> Met {
+    let until = tokio::time::Instant::now() + DEAF_WITHIN;
+    let mut nobody = Met::Nobody;
+    loop {
+        if client.runs() {
+            return Met::Listens;
+        }
+        if workspace::holder(client.workspace()).is_none() {
+            return nobody;
+        }
+        if tokio::time::Instant::now() >= until {
+            return Met::Deaf;
+        }
+        nobody = Met::Left;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// A handle on the process, by which its end can be awaited; `None` when it has ended already, or

@@ -58,3 +58,64 @@ fn a_tasks_verbs_follow_its_id() {
         assert!(!ok(line), "{line}");
     }
 }
+
+/// What a person reads when the words make no sense, and the exit code.
+fn complaint(line: &str) -> (String, u8) {
+    let words: Vec<std::ffi::OsString> = shell_words::split(line).unwrap().into_iter().map(Into::into).collect();
+    match Cli::read(&words).unwrap_err() {
+        NoCommand::Refused(refused) => (error_text(&refused), refused.code.exit()),
+        NoCommand::Asked(text) => panic!("{line}: {text}"),
+    }
+}
+
+#[test]
+fn commands_of_a_later_version_say_so() {
+    for (line, name) in [
+        ("octo agent --model m 'fix the tests'", "octo agent"),
+        ("octo ask --choice yes 'Go on?'", "octo ask"),
+        ("octo --workspace /x mcp", "octo mcp"),
+        ("octo pair telegram", "octo pair"),
+        ("octo task 12 resume --question q1 yes", "octo task ID resume"),
+        ("octo task 12 followup and the docs", "octo task ID followup"),
+        ("octo --workspace=/x task 12 raise 1000", "octo task ID raise"),
+    ] {
+        let (text, code) = complaint(line);
+        assert!(text.starts_with(&format!("error: `{name}` is not in this version of Octo\nhint: ")), "{line}: {text}");
+        assert_eq!((text.lines().count(), code), (2, 2), "{line}: {text}");
+    }
+    assert!(!complaint("octo resume").0.contains("version"), "no command of any version");
+    assert!(!complaint("octo task 12 agent").0.contains("version"));
+}
+
+#[test]
+fn every_usage_error_is_an_error_and_a_hint() {
+    for (line, error, hint) in [
+        ("octo bg --nmae x make", "unexpected argument '--nmae' found", "'--name'; to pass"),
+        ("octo bg", "the following required arguments were not provided: <COMMAND>...", "`octo bg --help`"),
+        ("octo bg --notify never x", "invalid value 'never' for '--notify <WHICH>'", "`octo bg --help`"),
+        ("octo bg --batch f x", "cannot be used with", "`octo bg --help`"),
+        ("octo taks", "unrecognized subcommand 'taks'", "'tasks'"),
+        ("octo task", "required arguments", "`octo task --help`"),
+        ("octo task 12 cancle", "'cancle'", "did you mean `octo task ID cancel`; `octo task --help`"),
+        ("octo --frob", "unexpected argument '--frob' found", "`octo --help`"),
+    ] {
+        let (text, code) = complaint(line);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            matches!(lines[..], [e, h] if e.starts_with("error: ") && e.contains(error)
+            && h.starts_with("hint: ") && h.contains(hint)),
+            "{line}: {text}"
+        );
+        assert_eq!(code, 2, "{line}");
+    }
+    for line in ["octo --help", "octo bg --help", "octo --version"] {
+        let words: Vec<std::ffi::OsString> = line.split(' ').map(Into::into).collect();
+        assert!(matches!(Cli::read(&words), Err(NoCommand::Asked(e)) if e.exit_code() == 0), "{line}");
+    }
+}
+
+#[test]
+fn no_refusal_goes_without_a_hint() {
+    let text = error_text(&Refused::new(crate::command::RefusedCode::Forbidden, "no"));
+    assert!(text.starts_with("error: no\nhint: ") && text.len() > 25, "{text}");
+}

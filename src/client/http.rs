@@ -35,10 +35,7 @@ impl Trouble {
         let unavailable = |message: String| Refused::new(RefusedCode::Unavailable, message);
         match self {
             Trouble::Refused(refused) | Trouble::Start(refused) => refused,
-            Trouble::Absent(e) if is_absent(&e) => {
-                unavailable(format!("no daemon runs for {}", workspace.root.display()))
-                    .hint("`octo daemon --detach` starts one")
-            }
+            Trouble::Absent(e) if is_absent(&e) => nobody_listens(workspace),
             Trouble::Absent(e) => {
                 unavailable(format!("the daemon of {} cannot be reached: {e}", workspace.root.display()))
                     .hint("`octo doctor` checks the workspace")
@@ -47,6 +44,24 @@ impl Trouble {
                 .hint("whether it did what you asked is not known: `octo tasks` shows"),
             Trouble::Silent => unavailable("the daemon does not answer".to_owned())
                 .hint("`octo doctor` checks it; tasks go on in any case"),
+        }
+    }
+}
+
+/// Nobody listens: no daemon runs, or one that cannot be reached.
+pub(super) fn nobody_listens(workspace: &Workspace) -> Refused {
+    let root = workspace.root.display();
+    match crate::workspace::holder(workspace) {
+        None => Refused::new(RefusedCode::Unavailable, format!("no daemon runs for {root}"))
+            .hint("`octo daemon --detach` starts one"),
+        Some(holder) => {
+            let end = holder.pid.map_or_else(|| "end it".to_owned(), |pid| format!("end it (`kill {pid}`)"));
+            let message =
+                format!("{holder} holds {root} and takes no connections: its socket is gone, or not there yet");
+            Refused::new(RefusedCode::Unavailable, message).hint(format!(
+                "a daemon that starts or ends needs a moment, and one whose socket was deleted ends within seconds: \
+                 try again, or {end}; tasks go on"
+            ))
         }
     }
 }

@@ -58,10 +58,12 @@ impl Patience {
     }
 }
 
-/// Whether this process is below a shim of the workspace, whatever its environment says.
+/// Whether this process is below a shim of the workspace, whatever its environment says. One that cannot look
+/// might be.
 fn below_own_shim(workspace: &Workspace) -> bool {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
-    crate::ancestry::shims_above(me).iter().any(|shim| shim.workspace == workspace.root)
+    let above = crate::ancestry::shims_above(me);
+    above.map_or(true, |shims| shims.iter().any(|shim| shim.workspace == workspace.root))
 }
 
 /// Connects, once.

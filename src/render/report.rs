@@ -47,18 +47,28 @@ fn bridge_line(bridge: &serde_json::Value) -> String {
     }
 }
 
+/// What somebody set. Defaults are many and dull: just where they can be seen.
 fn settings(status: &StatusReport, view: &View, out: &mut String) {
-    // What a person set comes first; defaults are long and dull.
     let (default, own): (Vec<_>, Vec<_>) = status.settings.iter().partition(|s| s.source == "default");
-    let width = status.settings.iter().map(|s| s.name.len()).max().unwrap_or(0);
-    if !status.settings.is_empty() {
-        out.push_str(&format!("{}\n", view.paint(Paint::Dim, "settings")));
+    let width = own.iter().map(|s| s.name.len()).max().unwrap_or(0);
+    if status.settings.is_empty() {
+        return;
     }
-    for s in own.iter().chain(&default) {
+    let rest = match (own.len(), default.len()) {
+        (_, 0) => String::new(),
+        (0, _) => "all at their defaults; `octo status --json` lists them".to_owned(),
+        (_, n) => format!("{n} more at their defaults; `octo status --json` lists all"),
+    };
+    let head = if own.is_empty() { format!("{:<10} {rest}", "settings") } else { "settings".to_owned() };
+    out.push_str(&format!("{}\n", view.paint(Paint::Dim, &head)));
+    for s in &own {
         let value = sanitize::line(&s.value);
         let value = if value.is_empty() { "-".to_owned() } else { value };
         let source = view.paint(Paint::Dim, &format!("({})", sanitize::line(&s.source)));
         out.push_str(&format!("  {:<width$}  {value}  {source}\n", sanitize::line(&s.name)));
+    }
+    if !own.is_empty() && !rest.is_empty() {
+        out.push_str(&format!("  {}\n", view.paint(Paint::Dim, &rest)));
     }
 }
 
@@ -73,7 +83,7 @@ mod tests {
     use crate::command::SettingInfo;
 
     #[test]
-    fn status_shows_where_each_setting_came_from() {
+    fn status_shows_what_was_set_and_where() {
         let setting = |name: &str, value: &str, source: &str| SettingInfo {
             name: name.into(),
             value: value.into(),
@@ -107,8 +117,10 @@ mod tests {
         bridge     telegram: polling
         settings
           ADDITIONAL_CLAUDE_ARGS  --verbose  (.env)
-          BG_MAX_CONCURRENT       3  (default)
-          OCTO_LOG                -  (default)
+          2 more at their defaults; `octo status --json` lists all
         "#);
+        let dull = StatusReport { settings: status.settings[2..].to_vec(), ..status };
+        let last = report(&dull, &View::plain(NOW)).lines().last().unwrap().to_owned();
+        assert_eq!(last, "settings   all at their defaults; `octo status --json` lists them");
     }
 }

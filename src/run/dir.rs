@@ -225,7 +225,7 @@ fn read_fact<T: DeserializeOwned>(path: &Path) -> io::Result<Option<Option<T>>> 
 }
 
 /// Tells whether the error says something about this process at this moment, and nothing about the file.
-fn is_shortage(e: &io::Error) -> bool {
+pub(crate) fn is_shortage(e: &io::Error) -> bool {
     let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN];
     e.raw_os_error().is_some_and(|code| passing.iter().any(|p| p.raw_os_error() == code))
 }

@@ -1,5 +1,6 @@
 //! Signals from the daemon: to a shim, and to what is left of a run whose shim is gone.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,8 +14,11 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, geteuid, kill_process_group, pidfd_open, pidfd_send_signal};
 
 use super::dir::RunDir;
-use super::proc::{Stat, all, boot_id, environment_holds};
+use super::proc::{Stat, all, boot_id, environment, holds, unless_short};
 use super::{Claim, ProcId};
+
+/// How many walks may be repeated because processes vanished under them.
+const MISSES: usize = 24;
 
 /// How long the end of a killed run may take before it is reported as not done.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,11 +50,20 @@ impl RunDir {
         }
         let marks = self.marks(workspace);
         let deadline = Instant::now() + PATIENCE;
-        let (mut killed, mut quiet) = (0, 0);
+        let (mut killed, mut quiet, mut missed) = (0, 0, 0);
+        let mut mute = BTreeSet::new();
         loop {
-            let struck = kill_marked(&marks)?;
-            // A process in the middle of an exec shows no environment for a moment: look twice.
-            quiet = if struck.is_empty() { quiet + 1 } else { 0 };
+            let Swept { struck, vanished, mute: seen } = kill_marked(&marks)?;
+            // What ended, or was in the middle of an exec, before it was looked at may have been of this run and
+            // have left a child: look again. Not for ever, since other people's processes come and go as well.
+            let missing = vanished || !seen.is_subset(&mute);
+            mute = seen;
+            missed += usize::from(missing);
+            quiet = match struck.is_empty() {
+                false => 0,
+                true if missing && missed < MISSES => quiet,
+                true => quiet + 1,
+            };
             if quiet == 2 {
                 return Ok(killed);
             }
@@ -82,7 +95,7 @@ fn open_checked(id: ProcId, boot: &str) -> io::Result<Option<OwnedFd>> {
         return Ok(None);
     }
     let Some(handle) = open(id.pid)? else { return Ok(None) };
-    let same = Stat::of(id.pid).is_some_and(|s| s.start == id.start && !s.is_dead());
+    let same = Stat::read(id.pid)?.is_some_and(|s| s.start == id.start && !s.is_dead());
     Ok(same.then_some(handle))
 }
 
@@ -111,7 +124,7 @@ fn kill_group(claim: &Claim) -> io::Result<()> {
     let Some(_handle) = open(claim.child.pid)? else { return Ok(()) };
     let leads = |s: Stat| s.start == claim.child.start && s.group == claim.child.pid;
     let Some(group) = Pid::from_raw(claim.child.pid) else { return Ok(()) };
-    if Stat::of(claim.child.pid).is_some_and(leads) {
+    if Stat::read(claim.child.pid)?.is_some_and(leads) {
         match kill_process_group(group, Signal::KILL) {
             Ok(()) | Err(Errno::SRCH | Errno::PERM) => {}
             Err(e) => return Err(e.into()),
@@ -120,21 +133,46 @@ fn kill_group(claim: &Claim) -> io::Result<()> {
     Ok(())
 }
 
-/// Kills every marked process of this user but the caller; hands back what it struck.
-fn kill_marked(marks: &[Vec<u8>]) -> io::Result<Vec<OwnedFd>> {
+/// What one walk over all processes did.
+#[derive(Default)]
+struct Swept {
+    struck: Vec<OwnedFd>,
+    /// Some process was gone before it was looked at.
+    vanished: bool,
+    /// Those that showed no environment.
+    mute: BTreeSet<i32>,
+}
+
+/// Kills every marked process of this user but the caller.
+fn kill_marked(marks: &[Vec<u8>]) -> io::Result<Swept> {
     let (me, user) = (std::process::id() as i32, geteuid().as_raw());
-    let mut struck = Vec::new();
-    for pid in all()? {
-        let ours = |m: std::fs::Metadata| m.uid() == user;
-        if pid == me || !std::fs::metadata(format!("/proc/{pid}")).is_ok_and(ours) || !environment_holds(pid, marks) {
+    let mut swept = Swept::default();
+    // The newest first (its number is the highest, as a rule): who forks and exits all the time is the newest, and
+    // gone a moment later.
+    for pid in all()?.into_iter().rev() {
+        let owner = unless_short(std::fs::metadata(format!("/proc/{pid}")))?.map(|m| m.uid());
+        if pid == me || owner.is_some_and(|owner| owner != user) {
             continue;
         }
-        let Some(handle) = open(pid)? else { continue };
-        if environment_holds(pid, marks) && send(&handle, Signal::KILL)? {
-            struck.push(handle);
+        let environ = environment(pid)?;
+        swept.vanished |= environ.is_none();
+        let Some(environ) = environ else { continue };
+        if environ.is_empty() {
+            swept.mute.insert(pid);
         }
+        if !holds(&environ, marks) {
+            continue;
+        }
+        // Only what is held is looked at again, and signalled.
+        let handle = open(pid)?;
+        let struck = match &handle {
+            Some(handle) => environment(pid)?.is_some_and(|e| holds(&e, marks)) && send(handle, Signal::KILL)?,
+            None => false,
+        };
+        swept.vanished |= !struck;
+        swept.struck.extend(handle.filter(|_| struck));
     }
-    Ok(struck)
+    Ok(swept)
 }
 
 /// Waits until the process has ended (a pidfd is readable then), at most `left`.

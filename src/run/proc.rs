@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::sync::OnceLock;
 
+use super::dir::is_shortage;
+
 /// What one line of `/proc/PID/stat` tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -18,12 +20,20 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
-    /// Reads the process `pid`; `None` when there is none.
+    /// Reads the process `pid`; `None` when there is none, or when it cannot be read just now.
     pub(crate) fn of(pid: i32) -> Option<Stat> {
+        Stat::read(pid).ok().flatten()
+    }
+
+    /// Reads the process `pid`; `None` when there is none, or none that this user may see.
+    ///
+    /// # Errors
+    /// When this process is short of descriptors or memory: that says nothing about the other one.
+    pub(crate) fn read(pid: i32) -> io::Result<Option<Stat>> {
         // The kernel hands the line out whole, and it is never as long as this.
         let mut line = [0; 1024];
-        let n = File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut line)).ok()?;
-        Stat::parse(line.get(..n)?)
+        let read = File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut line));
+        Ok(unless_short(read)?.and_then(|n| Stat::parse(line.get(..n)?)))
     }
 
     /// The name (field 2) may hold spaces and brackets, so fields are counted from the last bracket on.
@@ -113,11 +123,33 @@ fn children_by_walk(pid: i32) -> Vec<i32> {
     all().unwrap_or_default().into_iter().filter(is_child).collect()
 }
 
-/// Tells whether the environment of `pid` holds every entry (`NAME=value`) of `wanted`. A process that
-/// is gone, or that this user may not look into, holds none.
-pub(crate) fn environment_holds(pid: i32, wanted: &[Vec<u8>]) -> bool {
-    let Ok(environ) = fs::read(format!("/proc/{pid}/environ")) else { return false };
-    wanted.iter().all(|w| environ.split(|b| *b == 0).any(|entry| entry == w))
+/// The environment of `pid`: its entries, each ended by a zero byte; `None` when the process is gone. It is empty
+/// for a zombie, in the middle of an exec, and where this user may not look.
+///
+/// # Errors
+/// When this process is short of descriptors or memory.
+pub(crate) fn environment(pid: i32) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(format!("/proc/{pid}/environ")) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(Some(Vec::new())),
+        read => unless_short(read),
+    }
+}
+
+/// Tells whether an environment holds every entry (`NAME=value`) of `wanted`.
+pub(crate) fn holds(environment: &[u8], wanted: &[Vec<u8>]) -> bool {
+    wanted.iter().all(|w| environment.split(|b| *b == 0).any(|entry| entry == w))
+}
+
+/// What was read of another process; `None` when it cannot be read because of that process.
+///
+/// # Errors
+/// When it cannot be read because of this one.
+pub(crate) fn unless_short<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if is_shortage(&e) => Err(e),
+        Err(_) => Ok(None),
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +163,9 @@ mod tests {
         assert_eq!(stat, Stat { state: b'Z', parent: 7, group: 9, threads: 3, start: 4711 });
         assert!(!stat.is_dead(), "two other threads go on");
         assert!(Stat { threads: 1, ..stat }.is_dead());
-        assert_eq!(Stat::parse(b"42 (cut"), None);
+        for junk in [&b""[..], b"42", b"42 (cut", b"42 (x)", b"42 (x) S", b"42 (x) S seven"] {
+            assert_eq!(Stat::parse(junk), None);
+        }
     }
 
     #[test]

@@ -127,7 +127,8 @@ impl Store {
         }
         self.keep_index(&out.ended, upkeep.index);
         self.hand_over_unnumbered(&mut out);
-        out.live.sort_by_key(|task| (task.number, task.id));
+        // What was handed over keeps its order: first what the index knew.
+        out.live.sort_by_key(|task| task.number);
         out.stray_folders.extend(listing.folders.iter().filter(|id| listing.at(**id).is_none()));
         out.stray_folders.sort_unstable();
         let seen = out.live.iter().map(Summary::of).map(|s| marks_of(&s)).chain(out.ended.iter().map(marks_of));
@@ -147,11 +148,14 @@ impl Store {
     }
 
     /// Ended tasks without a number of their own (the ancestor's, copied or edited ones) are handed over whole,
-    /// so that they can be given one: lists and references go by it.
+    /// so that they can be given one: lists and references go by it. All that share a number are, since only the
+    /// whole record tells which of them is of this installation and keeps it.
     fn hand_over_unnumbered(&self, out: &mut Loaded) {
         let mut taken = HashSet::with_capacity(out.ended.len());
+        let numbers = out.live.iter().map(|task| task.number).chain(out.ended.iter().map(|s| s.number));
+        let shared: HashSet<u64> = numbers.filter(|number| *number == 0 || !taken.insert(*number)).collect();
         let (numbered, others) =
-            std::mem::take(&mut out.ended).into_iter().partition(|s| s.number != 0 && taken.insert(s.number));
+            std::mem::take(&mut out.ended).into_iter().partition(|s| s.number != 0 && !shared.contains(&s.number));
         out.ended = numbered;
         for summary in others {
             match record::load(&self.tasks, summary.id) {

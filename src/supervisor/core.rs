@@ -179,9 +179,10 @@ impl Live {
 
     fn holds_slot(&self) -> bool {
         match self.phase {
-            Phase::Starting { .. } | Phase::Sweeping => true,
+            // What was not looked at yet may run: until it is, nothing takes its place.
+            Phase::Unseen | Phase::Starting { .. } | Phase::Sweeping => true,
             Phase::Running { .. } => self.task.status != Status::Paused,
-            Phase::Foreign | Phase::Unseen | Phase::Queued | Phase::Settling => false,
+            Phase::Foreign | Phase::Queued | Phase::Settling => false,
         }
     }
 }
@@ -204,9 +205,14 @@ pub struct Core {
     live: HashMap<TaskId, Live>,
     settled: HashMap<TaskId, Summary>,
     numbers: BTreeMap<u64, TaskId>,
-    keys: HashMap<u64, TaskId>,
+    /// (hash of its idempotency key, task): who may have a key. Only the records say who has it.
+    keys: BTreeSet<(u64, TaskId)>,
+    /// The settled tasks that have the keys of the present start, by their records.
+    keys_read: HashMap<String, TaskId>,
     /// (milliseconds since 1970 of the end, number) of every ended task: the order of history.
     ended_order: BTreeSet<(i64, u64)>,
+    /// Those of them that ended after the last clear, although the clock says otherwise: it was set back.
+    ended_again: BTreeSet<(i64, u64)>,
     /// (notice number) -> task: what a cursor walks.
     notice_order: BTreeMap<u64, TaskId>,
     /// Queued tasks by number: those without unfulfilled `after`.
@@ -242,8 +248,10 @@ impl Core {
             live: HashMap::new(),
             settled: HashMap::new(),
             numbers: BTreeMap::new(),
-            keys: HashMap::new(),
+            keys: BTreeSet::new(),
+            keys_read: HashMap::new(),
             ended_order: BTreeSet::new(),
+            ended_again: BTreeSet::new(),
             notice_order: BTreeMap::new(),
             ready: BTreeSet::new(),
             dependents: HashMap::new(),

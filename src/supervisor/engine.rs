@@ -5,7 +5,7 @@
 //! A turn drains what has arrived, lets the core decide, saves everything that is due in one go (the
 //! group commit) and only then carries out what depended on it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Event;
 use super::core::{Ask, Batch, Core, Effect, FOLD_AGAIN_MS, Input, NewTask, Now, Reply, RequestId, Saved};
@@ -55,6 +55,8 @@ impl<S: Persist, E: Executor> Engine<S, E> {
     pub fn ask(&mut self, request: RequestId, actor: Actor, mut ask: Ask, now: Now) -> Option<Out> {
         if let Ask::Start { tasks, .. } = &mut ask {
             self.redraw_taken_ids(tasks);
+            let found = self.read_keys(tasks);
+            self.core.keys_read(found);
         }
         let record = match self.record_for(&ask) {
             Ok(record) => record,
@@ -73,6 +75,23 @@ impl<S: Persist, E: Executor> Engine<S, E> {
                 (task.uuid, task.id) = (uuid.to_string(), id);
             }
         }
+    }
+
+    /// The settled tasks that have the keys of a start. A record that cannot be read counts as the one
+    /// that its hash says: rather no second run than two.
+    fn read_keys(&self, tasks: &[NewTask]) -> HashMap<String, TaskId> {
+        let mut found = HashMap::new();
+        for key in tasks.iter().map(|task| &task.request.key) {
+            let has_it = |id: &TaskId| match self.store.read(*id) {
+                Ok(record) => self.core.answers_for_key(&record, key),
+                Err(ReadError::Io { .. } | ReadError::Bad { .. }) => true,
+                Err(ReadError::NotFound) => false,
+            };
+            if let Some(id) = self.core.settled_by_key(key).find(has_it) {
+                found.insert(key.clone(), id);
+            }
+        }
+        found
     }
 
     fn record_for(&self, ask: &Ask) -> Result<Option<Box<Task>>, Refused> {

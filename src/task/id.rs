@@ -20,6 +20,11 @@ pub struct TaskId([u8; 8]);
 pub struct BadTaskId(pub String);
 
 impl TaskId {
+    /// Before every id, in their order.
+    pub const MIN: TaskId = TaskId([0; 8]);
+    /// After every id, in their order.
+    pub const MAX: TaskId = TaskId([u8::MAX; 8]);
+
     /// Cuts an id from a random UUID: its hex digits from the first letter on.
     ///
     /// `None` when the UUID has no letter early enough; draw another one then.

@@ -151,7 +151,7 @@ impl DaemonLock {
         let pid = std::process::id().cast_signed();
         let me = Holder {
             pid: Some(pid),
-            start: crate::ancestry::start_time(pid).unwrap_or_default(),
+            start: crate::run::proc_start(pid).unwrap_or_default(),
             boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };

@@ -165,7 +165,7 @@ fn of_a_hundred_that_race_for_the_lock_one_wins() {
     }
     let me = std::process::id() as i32;
     let held = holder(&ws).unwrap();
-    assert_eq!((held.pid, held.start), (Some(me), crate::ancestry::start_time(me).unwrap()));
+    assert_eq!((held.pid, held.start), (Some(me), crate::run::proc_start(me).unwrap()));
     assert_eq!((held.boot_id.len(), held.version.as_str()), (36, env!("CARGO_PKG_VERSION")));
     drop(locks);
     // A child that another test forks just now has a copy of the descriptor until it executes its program.

@@ -53,35 +53,38 @@ pub(crate) fn program(pid: i32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
 }
 
-fn environment_has(pid: i32, entry: &[u8]) -> bool {
-    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|env| env.split(|b| *b == 0).any(|e| e == entry))
-}
-
 /// Processes that carry `NAME=value` in their environment; the dead do not count.
 pub(crate) fn with_variable(name: &str, value: &[u8]) -> Vec<i32> {
+    all().into_iter().filter(|pid| has_variable(*pid, name, value) && alive(*pid)).collect()
+}
+
+pub(crate) fn has_variable(pid: i32, name: &str, value: &[u8]) -> bool {
     let entry = [name.as_bytes(), b"=", value].concat();
-    all().into_iter().filter(|pid| environment_has(*pid, &entry) && alive(*pid)).collect()
+    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|env| env.split(|b| *b == 0).any(|e| e == entry))
 }
 
 /// Daemons of the workspace, by their command line: `octod ... --workspace ROOT ...`.
 pub(crate) fn daemons(workspace: &Path) -> Vec<i32> {
+    all().into_iter().filter(|pid| is_daemon(*pid, workspace)).collect()
+}
+
+pub(crate) fn is_daemon(pid: i32, workspace: &Path) -> bool {
     let root = workspace.as_os_str().as_bytes();
-    let is_one = |pid: &i32| {
-        program(*pid) == "octod"
-            && words(*pid).iter().any(|w| w == root)
-            && !words(*pid).iter().any(|w| w == b"--detach")
-            && alive(*pid)
-    };
-    all().into_iter().filter(is_one).collect()
+    program(pid) == "octod"
+        && words(pid).iter().any(|w| w == root)
+        && !words(pid).iter().any(|w| w == b"--detach")
+        && alive(pid)
 }
 
 /// Shims that are below the workspace, by their command line: `octo-shim RUNDIR ...`.
 pub(crate) fn shims(workspace: &Path) -> Vec<i32> {
+    all().into_iter().filter(|pid| is_shim(*pid, workspace)).collect()
+}
+
+pub(crate) fn is_shim(pid: i32, workspace: &Path) -> bool {
     let root = workspace.join(".octo");
     let root = root.as_os_str().as_bytes();
-    let is_one =
-        |pid: &i32| program(*pid) == "octo-shim" && words(*pid).get(1).is_some_and(|dir| dir.starts_with(root));
-    all().into_iter().filter(|pid| is_one(pid) && alive(*pid)).collect()
+    program(pid) == "octo-shim" && words(pid).get(1).is_some_and(|dir| dir.starts_with(root)) && alive(pid)
 }
 
 /// The shim of a task, not the child that it has just forked.
@@ -100,10 +103,18 @@ pub(crate) fn shims_above(pid: i32, workspace: &Path) -> Vec<i32> {
     ancestors(pid).into_iter().filter(|up| shims.contains(up)).collect()
 }
 
-/// Sends a signal; false when the process is gone.
+/// Sends a signal to a process that cannot have ended unseen, such as a child; false when it is gone. For
+/// all others there is [`signal_if`].
 pub(crate) fn signal(pid: i32, signal: Signal) -> bool {
+    signal_if(pid, signal, || true)
+}
+
+/// Sends a signal to the process that has this number, if `still` holds after the process was taken hold of:
+/// a number is used again within moments, and nobody else's process must be hit. False: nothing was sent.
+pub(crate) fn signal_if(pid: i32, signal: Signal, still: impl FnOnce() -> bool) -> bool {
     let Some(pid) = Pid::from_raw(pid) else { return false };
-    pidfd_open(pid, PidfdFlags::empty()).is_ok_and(|fd| pidfd_send_signal(fd, signal).is_ok())
+    let Ok(held) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
+    still() && pidfd_send_signal(held, signal).is_ok()
 }
 
 pub(crate) fn describe(pid: i32) -> String {

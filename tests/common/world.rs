@@ -287,18 +287,29 @@ impl World {
         left()
     }
 
+    /// Kills the daemons of this workspace, whoever started them; how many it found.
+    pub(crate) fn kill_daemons(&self) -> usize {
+        let daemons = self.daemons();
+        for pid in &daemons {
+            processes::signal_if(*pid, Signal::KILL, || processes::is_daemon(*pid, &self.root));
+        }
+        daemons.len()
+    }
+
     /// Kills everything of this world: what a power cut does to processes.
     pub(crate) fn kill_all(&mut self) {
         if let Some(daemon) = self.daemon.take() {
             daemon.kill();
         }
         holds_within(std::time::Duration::from_secs(10), || {
-            let mut left = self.daemons();
-            left.extend(self.task_processes());
-            for pid in &left {
-                processes::signal(*pid, Signal::KILL);
+            let daemons = self.kill_daemons();
+            let tasks = self.task_processes();
+            let root = self.root.as_os_str().as_bytes();
+            for pid in &tasks {
+                let still = || processes::has_variable(*pid, "OCTO_WORKSPACE", root);
+                processes::signal_if(*pid, Signal::KILL, still);
             }
-            left.is_empty()
+            daemons == 0 && tasks.is_empty()
         });
     }
 }

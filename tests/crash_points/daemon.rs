@@ -232,8 +232,6 @@ fn main_thread(trace: &Path) -> String {
 
 /// Kills a daemon that runs below strace, and waits for both.
 fn stop_traced(world: &World, mut daemon: Daemon) {
-    for pid in world.daemons() {
-        crate::common::processes::signal(pid, rustix::process::Signal::KILL);
-    }
+    world.kill_daemons();
     wait_until("strace to end", || ended(&mut daemon));
 }

@@ -30,7 +30,7 @@ fn play(world: &World, id: &str, shim: i32, words: &[String]) -> (bool, String) 
     // A shim that died before its claim has a successor, which holds as well.
     wait_until("the task's end", || {
         if let Some(next) = processes::shim_of(world.root(), id).filter(|pid| *pid != shim) {
-            processes::signal(next, Signal::CONT);
+            processes::signal_if(next, Signal::CONT, || processes::is_shim(next, world.root()));
         }
         has_ended(&world.record(id))
     });

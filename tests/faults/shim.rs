@@ -104,9 +104,7 @@ fn an_end_that_cannot_be_written_is_kept_until_it_can() {
     std::fs::write(trial.world.beside("over"), "").unwrap();
     for (id, ..) in &trial.tasks {
         for pid in trial.world.processes(id) {
-            if process::cmdline(pid).starts_with("strace") {
-                process::kill(pid, rustix::process::Signal::TERM);
-            }
+            process::signal_if(pid, rustix::process::Signal::TERM, || process::cmdline(pid).starts_with("strace"));
         }
     }
     let (began, mut waiting) = (std::time::Instant::now(), trial.tasks.clone());

@@ -213,7 +213,7 @@ impl World {
     /// SIGKILLs the daemon and waits for its end.
     pub(crate) fn kill_daemon(&self) {
         let pid = self.daemon_pid().expect("a daemon to kill");
-        process::kill(pid, rustix::process::Signal::KILL);
+        process::signal_if(pid, rustix::process::Signal::KILL, || self.daemon_pid() == Some(pid));
         wait_for("the daemon's death", || !process::alive(pid));
     }
 
@@ -307,26 +307,24 @@ impl World {
 
     /// All processes that carry the mark of a task of this workspace, its shim included.
     pub(crate) fn processes(&self, id: &str) -> Vec<u32> {
-        let marks = [format!("OCTO_WORKSPACE={}", self.root.display()), format!("OCTO_TASK_ID={id}")];
-        process::carrying(&marks)
+        process::carrying(&self.marks(id))
+    }
+
+    /// Signals all processes of a task, its shim included.
+    pub(crate) fn signal_processes(&self, id: &str, signal: rustix::process::Signal) {
+        process::signal_carrying(&self.marks(id), signal);
+    }
+
+    fn marks(&self, id: &str) -> [String; 2] {
+        [format!("OCTO_WORKSPACE={}", self.root.display()), format!("OCTO_TASK_ID={id}")]
     }
 
     /// Ends everything that this world started, now.
     pub(crate) fn end_everything(&self) {
-        let mark = [format!("OCTO_TEST_WORLD={}", self.root.display())];
-        let tasks = [format!("OCTO_WORKSPACE={}", self.root.display())];
-        let me = std::process::id();
+        let marks = ["OCTO_TEST_WORLD", "OCTO_WORKSPACE"].map(|name| [format!("{name}={}", self.root.display())]);
+        let kill = |mark: &[String; 1]| process::signal_carrying(mark, rustix::process::Signal::KILL);
         let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            let mut all: Vec<u32> = process::carrying(&mark);
-            all.extend(process::carrying(&tasks));
-            all.retain(|pid| *pid != me);
-            if all.is_empty() || Instant::now() > deadline {
-                return;
-            }
-            for pid in all {
-                process::kill(pid, rustix::process::Signal::KILL);
-            }
+        while marks.iter().map(kill).sum::<usize>() > 0 && Instant::now() < deadline {
             pause();
         }
     }

@@ -89,9 +89,7 @@ fn cancel_works_in_every_phase() {
     assert_eq!(world.task(&starting)["status"], "dispatched");
     world.octo(&["task", &starting, "cancel"]).exits(0);
     assert_eq!(end(&world.ended(&starting)), ("cancelled", None, None));
-    for pid in world.processes(&starting) {
-        crate::harness::process::kill(pid, rustix::process::Signal::CONT);
-    }
+    world.signal_processes(&starting, rustix::process::Signal::CONT);
     wait_for("nothing to be left", || world.processes(&starting).is_empty());
     assert!(!world.path("never").exists());
     // The slot is free again.

@@ -131,3 +131,19 @@ fn the_repl_takes_commands_from_a_pipe() {
     run(world.octo_command(&[]), b"/bg run all the tests and fix any failures\n");
     assert_eq!(world.octo(&["tasks", "--json", "--limit", "0"]).json(), before);
 }
+
+#[test]
+fn a_daemon_that_cannot_be_reached_is_not_denied() {
+    let world = World::new();
+    let pid = world.start();
+    // It looks for its socket and leaves without it; stopped, it cannot do so yet.
+    process::signal_if(pid, rustix::process::Signal::STOP, || world.daemon_pid() == Some(pid));
+    wait_for("the daemon to stop", || process::state(pid) == Some('T'));
+    std::fs::remove_file(world.socket()).unwrap();
+    let out = world.octo(&["status"]).refused(3, "takes no connections");
+    assert!(out.err.contains(&format!("pid {pid}")) && out.err.contains("hint: "), "{}", out.err);
+    let mut stop = world.octo_command(&["stop"]).spawn().unwrap();
+    process::signal_if(pid, rustix::process::Signal::CONT, || process::cmdline(pid).contains("octod"));
+    assert!(stop.wait().unwrap().success());
+    assert!(!process::alive(pid), "the stop returned before the daemon had left");
+}

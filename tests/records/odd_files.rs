@@ -112,9 +112,7 @@ fn claims_and_exits_that_cannot_be_read_are_kept_too() {
     world.kill_daemon();
     // One run with a claim of rubbish and a dead shim, one with half an exit record.
     for id in [&broken, &torn] {
-        for pid in world.processes(id) {
-            crate::harness::process::kill(pid, rustix::process::Signal::KILL);
-        }
+        world.signal_processes(id, rustix::process::Signal::KILL);
         wait_within(crate::harness::LONG, "the run to be dead", || world.processes(id).is_empty());
     }
     let run = |id: &str, file: &str| world.tasks_dir().join(id).join("run-1").join(file);

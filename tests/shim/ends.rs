@@ -180,6 +180,25 @@ fn a_shim_that_was_killed_leaves_what_the_daemon_then_ends() {
 }
 
 #[test]
+fn what_forks_and_exits_all_the_time_is_ended_too() {
+    let hops = "import os, time\nopen('up', 'w').write('up' + chr(10))\nwhile True:\n  if os.fork() > 0: os._exit(0)\n  \
+                os.setsid()\n  time.sleep(0.003)";
+    for _ in 0..4 {
+        let world = World::new();
+        let mut shim = world.launch(&format!("exec python3 -c \"{hops}\" & sleep 1000"));
+        world.wait_for_file("up");
+        shim.child.kill().unwrap();
+        shim.exit_code();
+        let killed = shim.dir.end_what_is_left(None, world.root.path()).unwrap();
+        assert!(killed >= 2, "the sleeper and the one that hops: {killed}");
+        // One that got away would be seen sooner or later: it is never gone for long.
+        for _ in 0..20 {
+            assert_eq!(world.marked(), Vec::<i32>::new());
+        }
+    }
+}
+
+#[test]
 fn other_runs_tasks_and_workspaces_are_not_touched() {
     let world = World::new();
     let other = World::new();

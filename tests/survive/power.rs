@@ -247,9 +247,7 @@ fn syncs_of_the_journal(broken: &str) -> usize {
     let until_told =
         text.lines().skip(written).take_while(|l| !l.contains("instanceId") && !l.contains("HTTP/1.1 201"));
     let count = until_told.filter(|l| l.contains("sync(") && l.contains("/journal-")).count();
-    for pid in world.daemons() {
-        crate::common::processes::signal(pid, rustix::process::Signal::KILL);
-    }
+    world.kill_daemons();
     daemon.kill();
     count
 }

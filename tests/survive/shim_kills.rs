@@ -63,7 +63,8 @@ fn kill_shims_until_end(world: &World, id: &str, rng: &mut Rng, findings: &mut F
         }
         if let Some(shim) = processes::shim_of(world.root(), id) {
             pause(rng.up_to(30));
-            kills += u64::from(processes::signal(shim, Signal::KILL));
+            let still = || processes::is_shim(shim, world.root());
+            kills += u64::from(processes::signal_if(shim, Signal::KILL, still));
         }
         false
     });

@@ -161,7 +161,10 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// A daemon below a shim of its own workspace would end with that task.
 fn refuse_below_own_shim(workspace: &Workspace) -> Result<(), Failure> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
-    for shim in octo::ancestry::shims_above(me) {
+    let above = octo::ancestry::shims_above(me).map_err(|e| {
+        Failure::new(3, format!("whether this is inside a task cannot be told: {e}"), "raise the limit of open files")
+    })?;
+    for shim in above {
         if shim.workspace == workspace.root {
             return Err(Failure::new(
                 3,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::{Core, Now, Phase, RequestId, Undo};
 use crate::command::{Refused, RefusedCode};
 use crate::run::Claim;
-use crate::store::{SaveError, Summary, Write};
+use crate::store::{Marks, SaveError, Summary, Write};
 use crate::supervisor::Event;
 use crate::task::{Task, TaskId};
 
@@ -158,7 +158,7 @@ pub(super) struct Pending {
     preserve: Vec<Task>,
     marks: bool,
     /// What the lists hid before the present batch, when it hides more.
-    pub(super) cleared_before: Option<i64>,
+    pub(super) cleared_before: Option<Marks>,
     /// The present batch is the one that ends the taking of new work.
     pub(super) closes: bool,
     /// Records of a start that was refused as a whole after some of them were saved.
@@ -290,7 +290,9 @@ impl Core {
         // Whoever asked for these is refused: then they did not happen.
         self.shutting_down &= !closes;
         if let Some(before) = cleared_before.filter(|_| saved.first.is_some()) {
-            self.marks.cleared_ms = before;
+            self.marks.cleared_ms = before.cleared_ms;
+            (self.marks.cleared_number, self.marks.cleared_seq) = (before.cleared_number, before.cleared_seq);
+            self.recount_ends();
         }
         let mut bad: HashSet<TaskId> = saved.failed.iter().map(|(id, _)| *id).collect();
         for group in groups {

@@ -8,19 +8,28 @@ impl Core {
     pub(super) fn load(&mut self, loaded: Loaded, now: Now) {
         self.marks = loaded.marks;
         self.problems.extend(loaded.problems.iter().map(ToString::to_string));
-        for summary in loaded.ended {
+        for summary in &loaded.ended {
             self.marks.numbers_used = self.marks.numbers_used.max(summary.number);
             self.marks.seq_used = self.marks.seq_used.max(summary.last_seq);
-            self.insert_settled(summary);
         }
         let mut live = loaded.live;
-        // Records of this installation come first: of two with the same number its own keeps it.
-        let order = |t: &Task| (t.mark != self.limits.mark, t.number);
-        live.sort_by(|a, b| (order(a), &a.created_at, a.id).cmp(&(order(b), &b.created_at, b.id)));
+        // Records of this installation come first: of two with the same number its own keeps it. Of its own, one
+        // that has ended does, in the order of the store, which knows some of them from before; then the older one.
+        // Those without a number get theirs by age.
+        let order = |t: &Task| (t.mark != self.limits.mark, t.number, t.number != 0 && !t.status.is_ended());
+        let age = |t: &Task| (t.number == 0 || !t.status.is_ended()).then(|| (t.created_at.clone(), t.id));
+        live.sort_by_cached_key(|t| (order(t), age(t)));
         for task in &live {
             self.marks.numbers_used = self.marks.numbers_used.max(task.number);
             let seq = task.notices.iter().map(|n| n.seq).max().unwrap_or(0);
             self.marks.seq_used = self.marks.seq_used.max(seq);
+        }
+        if self.marks.cleared_ms > 0 && self.marks.cleared_number == 0 {
+            // Cleared by a version that kept the time alone: of what there is now, the time decides.
+            (self.marks.cleared_number, self.marks.cleared_seq) = (self.marks.numbers_used, self.marks.seq_used);
+        }
+        for summary in loaded.ended {
+            self.insert_settled(summary);
         }
         for task in live {
             self.load_live(task, now);
@@ -97,6 +106,7 @@ impl Core {
             self.set_due(*id, Some(now.boot));
             self.ring(*id);
         }
+        self.recount_ends();
         self.problems.retain(|p| !p.contains("`octo trust` accepts them"));
         ids
     }

@@ -1,6 +1,6 @@
 //! What people ask for, decided: start, stop, retry, remove, clear, trust.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{Core, Effect, Live, Now, Phase, RequestId, Resolved, schedule::stamp};
 use crate::command::{Actor, Env, Refused, RefusedCode, StartRequest, TaskRef};
@@ -162,13 +162,32 @@ impl Core {
         }
     }
 
-    /// The task that has this idempotency key.
+    /// The settled tasks that may have this idempotency key: only their records tell.
+    pub fn settled_by_key(&self, key: &str) -> impl Iterator<Item = TaskId> + '_ {
+        self.maybe_by_key(key).filter(|id| self.settled.contains_key(id))
+    }
+
+    fn maybe_by_key(&self, key: &str) -> impl Iterator<Item = TaskId> + '_ {
+        let hash = key_hash(key);
+        let range = (hash, TaskId::MIN)..=(hash, TaskId::MAX);
+        self.keys.range(range).filter(move |_| hash != 0).map(|(_, id)| *id)
+    }
+
+    /// Takes note of the settled tasks that have the keys of the next start, as their records say.
+    pub fn keys_read(&mut self, found: HashMap<String, TaskId>) {
+        self.keys_read = found;
+    }
+
+    /// Whether a record may answer for its key: one that somebody slipped in must not swallow a start.
     #[must_use]
-    pub fn by_key(&self, key: &str) -> Option<TaskId> {
-        if key.is_empty() {
-            return None;
-        }
-        self.keys.get(&key_hash(key)).copied()
+    pub fn answers_for_key(&self, task: &Task, key: &str) -> bool {
+        task.key == key && (task.mark == self.limits.mark || self.limits.trusted.contains(&task.id))
+    }
+
+    /// The task that has this idempotency key.
+    fn by_key(&self, key: &str) -> Option<TaskId> {
+        let is_it = |id: &TaskId| self.live.get(id).is_some_and(|l| self.answers_for_key(&l.task, key));
+        self.maybe_by_key(key).find(is_it).or_else(|| self.keys_read.get(key).copied())
     }
 
     fn accept(&mut self, new: NewTask, deps: Vec<TaskId>, parent: Option<TaskId>, now: Now) -> Task {
@@ -333,8 +352,13 @@ impl Core {
 
     fn clear(&mut self, now: Now) -> Decision {
         let hidden: Vec<TaskId> = self.history_ids().collect();
-        self.pending.cleared_before.get_or_insert(self.marks.cleared_ms);
-        self.marks.cleared_ms = now.wall;
+        self.pending.cleared_before.get_or_insert(self.marks);
+        // A clock that was set back must not show again what was hidden, nor leave anything that has ended.
+        let newest = self.ended_order.last().map_or(0, |(end, _)| *end);
+        self.marks.cleared_ms = now.wall.max(newest).max(self.marks.cleared_ms);
+        self.marks.cleared_number = self.marks.numbers_used;
+        self.marks.cleared_seq = self.marks.seq_used;
+        self.recount_ends();
         self.touch_marks();
         Ok((vec![], Reply::Ids(hidden)))
     }

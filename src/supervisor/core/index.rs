@@ -2,10 +2,9 @@
 //! whatever is put back after a failed save is put back whole.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::Hash;
 
 use super::{Core, Live, Phase};
-use crate::store::{Summary, env_key, key_hash};
+use crate::store::{Marks, Summary, env_key, key_hash};
 use crate::task::TaskId;
 
 impl Core {
@@ -13,10 +12,10 @@ impl Core {
         let id = live.task.id;
         self.numbers.insert(live.task.number, id);
         if !live.task.key.is_empty() {
-            self.keys.insert(key_hash(&live.task.key), id);
+            self.keys.insert((key_hash(&live.task.key), id));
         }
-        if live.task.status.is_ended() {
-            self.ended_order.insert((live.task.completed_at.millis().unwrap_or(0), live.task.number));
+        if let Some(end) = End::of(&live) {
+            self.note_end(end);
         }
         for notice in &live.task.notices {
             self.notice_order.insert(notice.seq, id);
@@ -40,9 +39,9 @@ impl Core {
         let id = summary.id;
         self.numbers.insert(summary.number, id);
         if summary.key_hash != 0 {
-            self.keys.insert(summary.key_hash, id);
+            self.keys.insert((summary.key_hash, id));
         }
-        self.ended_order.insert((summary.completed_ms, summary.number));
+        self.note_end(End::of_settled(&summary));
         for seq in summary.earlier_seqs.iter().chain([&summary.last_seq]).filter(|seq| **seq != 0) {
             self.notice_order.insert(*seq, id);
         }
@@ -54,8 +53,8 @@ impl Core {
     pub(super) fn unindex(&mut self, id: TaskId) -> Option<Live> {
         if let Some(summary) = self.settled.remove(&id) {
             remove_own(&mut self.numbers, &summary.number, id);
-            remove_own_hash(&mut self.keys, summary.key_hash, id);
-            self.ended_order.remove(&(summary.completed_ms, summary.number));
+            self.keys.remove(&(summary.key_hash, id));
+            self.forget_end(summary.completed_ms, summary.number);
             for seq in summary.earlier_seqs.iter().chain([&summary.last_seq]) {
                 remove_own(&mut self.notice_order, seq, id);
             }
@@ -63,8 +62,8 @@ impl Core {
         }
         let live = self.live.remove(&id)?;
         remove_own(&mut self.numbers, &live.task.number, id);
-        remove_own_hash(&mut self.keys, key_hash(&live.task.key), id);
-        self.ended_order.remove(&(live.task.completed_at.millis().unwrap_or(0), live.task.number));
+        self.keys.remove(&(key_hash(&live.task.key), id));
+        self.forget_end(live.task.completed_at.millis().unwrap_or(0), live.task.number);
         for notice in &live.task.notices {
             remove_own(&mut self.notice_order, &notice.seq, id);
         }
@@ -85,6 +84,25 @@ impl Core {
         self.release_env(env_key(&live.task.env));
         self.ready.remove(&(live.task.number, id));
         Some(live)
+    }
+
+    /// Puts an ended task into the order of history.
+    pub(super) fn note_end(&mut self, end: End) {
+        self.ended_order.insert((end.at, end.number));
+        if end.is_after_clear(&self.marks) {
+            self.ended_again.insert((end.at, end.number));
+        }
+    }
+
+    fn forget_end(&mut self, at: i64, number: u64) {
+        self.ended_order.remove(&(at, number));
+        self.ended_again.remove(&(at, number));
+    }
+
+    /// The marks of a clear have changed: finds anew what ended after it by anything but the clock.
+    pub(super) fn recount_ends(&mut self) {
+        let ends = self.live.values().filter_map(End::of).chain(self.settled.values().map(End::of_settled));
+        self.ended_again = ends.filter(|end| end.is_after_clear(&self.marks)).map(|end| (end.at, end.number)).collect();
     }
 
     fn use_env(&mut self, env: u64) {
@@ -116,7 +134,7 @@ impl Core {
         let mut envs: HashMap<u64, usize> = HashMap::new();
         for summary in self.settled.values() {
             same("numbers", self.numbers.get(&summary.number) == Some(&summary.id))?;
-            same("keys", summary.key_hash == 0 || self.keys.get(&summary.key_hash) == Some(&summary.id))?;
+            same("keys", summary.key_hash == 0 || self.keys.contains(&(summary.key_hash, summary.id)))?;
             same("notice_order", summary.last_seq == 0 || self.notice_order.contains_key(&summary.last_seq))?;
             *envs.entry(summary.env).or_default() += 1;
         }
@@ -133,7 +151,7 @@ impl Core {
             *envs.entry(env_key(&task.env)).or_default() += 1;
             same("settled", !self.settled.contains_key(id))?;
             same("numbers", self.numbers.get(&task.number) == Some(id))?;
-            same("keys", task.key.is_empty() || self.keys.get(&key_hash(&task.key)) == Some(id))?;
+            same("keys", task.key.is_empty() || self.keys.contains(&(key_hash(&task.key), *id)))?;
             same("notice_order", task.notices.iter().all(|n| self.notice_order.get(&n.seq) == Some(id)))?;
             self.check_woken(live)?;
         }
@@ -142,6 +160,9 @@ impl Core {
         same("timers", self.timers == timers)?;
         same("slots_used", self.slots_used == slots)?;
         same("ended_order", self.ended_order == ended)?;
+        let ends = self.live.values().filter_map(End::of).chain(self.settled.values().map(End::of_settled));
+        let again = ends.filter(|end| end.is_after_clear(&self.marks)).map(|end| (end.at, end.number));
+        same("ended_again", self.ended_again == again.collect())?;
         same("dependents", self.dependents == dependents)?;
         same("env_uses", self.env_uses == envs)?;
         let queued = |id: &TaskId| self.live.get(id).is_some_and(|l| l.phase == Phase::Queued);
@@ -167,8 +188,37 @@ fn remove_own<K: Ord>(index: &mut BTreeMap<K, TaskId>, key: &K, id: TaskId) {
     }
 }
 
-fn remove_own_hash<K: Hash + Eq>(index: &mut HashMap<K, TaskId>, key: K, id: TaskId) {
-    if index.get(&key) == Some(&id) {
-        index.remove(&key);
+/// The end of a task, as the order of history and the clear know it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    /// Milliseconds since 1970.
+    pub(super) at: i64,
+    /// The task's number; what orders history.
+    pub(super) number: u64,
+    /// Its newest notice; 0: none, or one that says nothing here.
+    seq: u64,
+    /// Numbers and notices of a record from elsewhere say nothing of what came first here.
+    foreign: bool,
+}
+
+impl End {
+    pub(super) fn of(live: &Live) -> Option<End> {
+        let task = &live.task;
+        task.status.is_ended().then(|| End {
+            at: task.completed_at.millis().unwrap_or(0),
+            number: task.number,
+            seq: task.notices.iter().map(|n| n.seq).max().unwrap_or(0),
+            foreign: live.phase == Phase::Foreign,
+        })
+    }
+
+    fn of_settled(summary: &Summary) -> End {
+        End { at: summary.completed_ms, number: summary.number, seq: summary.last_seq, foreign: false }
+    }
+
+    /// By the clock it was over when the lists were cleared; by its number, or its notice, it was not.
+    fn is_after_clear(&self, marks: &Marks) -> bool {
+        let later = self.number > marks.cleared_number || self.seq > marks.cleared_seq;
+        self.at <= marks.cleared_ms && later && !self.foreign
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Core, Effect, Live, Now, Phase, schedule::stamp};
+use super::{Core, Effect, Live, Now, Phase, index::End, schedule::stamp};
 use crate::exec::{Look, Report};
 use crate::run::{Claim, Exit, ExitReason, Verdict, verdict};
 use crate::store::Summary;
@@ -235,8 +235,9 @@ impl Core {
             self.notice_order.insert(notice.seq, id);
             live.task.notices.push(notice);
         }
-        let number = live.task.number;
-        self.ended_order.insert((now.wall, number));
+        if let Some(end) = End::of(live) {
+            self.note_end(end);
+        }
         self.set_phase(id, Phase::Settling);
         self.set_due(id, None);
         self.emit(Some(id), Effect::TellSaved { id });

@@ -112,7 +112,9 @@ impl Core {
         let below = query.cursor.as_deref().and_then(list_cursor).unwrap_or((i64::MAX, u64::MAX));
         let filtered = query.status.is_some() || query.kind.is_some();
         let cleared = if query.hidden { i64::MIN } else { self.marks.cleared_ms };
-        let shown = || self.ended_order.range((cleared, u64::MAX)..);
+        // What ended after the clear, though not by the clock, stands before all that did by the clock, too.
+        let again = || self.ended_again.iter().filter(|_| !query.hidden);
+        let shown = || again().chain(self.ended_order.range((cleared, u64::MAX)..));
         page.total = match (filtered, cleared) {
             (true, _) => shown().filter(|(_, number)| self.fits(*number, query)).count(),
             (false, ..=0) => self.ended_order.len(),
@@ -164,11 +166,8 @@ impl Core {
 
     /// The ids of the ended tasks that lists show.
     pub(super) fn history_ids(&self) -> impl Iterator<Item = TaskId> + '_ {
-        let cleared = self.marks.cleared_ms;
-        self.ended_order
-            .iter()
-            .filter(move |(end, _)| *end > cleared)
-            .filter_map(|(_, number)| self.numbers.get(number).copied())
+        let later = self.ended_order.range((self.marks.cleared_ms, u64::MAX)..);
+        self.ended_again.iter().chain(later).filter_map(|(_, number)| self.numbers.get(number).copied())
     }
 
     /// Up to `limit` notices after a cursor: (sequence number, task), oldest first, and whether more wait.

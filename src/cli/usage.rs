@@ -1,0 +1,113 @@
+//! From words to a command: clap's complaints in Octo's form, and what comes with a later version.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
+
+use super::Cli;
+use crate::command::{Refused, RefusedCode};
+
+/// Commands of the contract that this version does not have, and what serves instead.
+const LATER: &[(&str, &str)] = &[
+    ("agent", "`octo bg COMMAND` runs a shell command in the background"),
+    ("ask", "a task of this version cannot ask its owner: write the question to its output, and exit"),
+    ("mcp", "`octo bg`, `octo tasks` and `octo task` do the same from a shell"),
+    ("pair", "`octo task ID wait` and the REPL tell when a task ends"),
+];
+
+/// The same for what is done with a task.
+const LATER_OF_A_TASK: &[(&str, &str)] = &[
+    ("resume", "tasks of this version ask nothing: `octo task ID` shows the state"),
+    ("followup", "`octo task ID retry` runs an ended task again"),
+    ("raise", "tasks of this version have no budget: `octo task ID` shows the state"),
+];
+
+/// Why there is no command to run.
+#[derive(Debug)]
+pub enum NoCommand {
+    /// Help or the version was asked for: clap prints it.
+    Asked(clap::Error),
+    /// The words make no sense.
+    Refused(Refused),
+}
+
+impl Cli {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    /// Help that was asked for, or what is wrong and what to do about it.
+    pub fn read(words: &[OsString]) -> Result<Cli, NoCommand> {
+        Cli::try_parse_from(words)
+            .map_err(|e| if e.use_stderr() { NoCommand::Refused(refusal(&e, words)) } else { NoCommand::Asked(e) })
+    }
+}
+
+fn refusal(e: &clap::Error, words: &[OsString]) -> Refused {
+    let verb = verb_of(words);
+    let unknown = unknown_word(e);
+    if let Some(refused) = unknown.and_then(|word| later(word, verb.as_deref())) {
+        return refused;
+    }
+    let text = e.render().to_string();
+    let (message, mut tips) = said(&text);
+    if let (Some("task"), Some(word)) = (verb.as_deref(), unknown) {
+        tips.extend(near_verb_of_a_task(word));
+    }
+    let help = verb.map_or_else(|| "octo --help".to_owned(), |verb| format!("octo {verb} --help"));
+    let hint: Vec<String> = tips.into_iter().chain([format!("`{help}` shows what it takes")]).collect();
+    Refused::new(RefusedCode::BadRequest, message).hint(hint.join("; "))
+}
+
+/// The word that stands where a command, or what is done with a task, should.
+fn unknown_word(e: &clap::Error) -> Option<&str> {
+    let kind = match e.kind() {
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        _ => return None,
+    };
+    match e.get(kind) {
+        Some(ContextValue::String(word)) if !word.starts_with('-') => Some(word),
+        _ => None,
+    }
+}
+
+fn near_verb_of_a_task(word: &str) -> Option<String> {
+    let cli = Cli::command();
+    let names: Vec<&str> = cli.find_subcommand("task")?.get_subcommands().map(clap::Command::get_name).collect();
+    crate::chat::nearest(word, &names).map(|near| format!("did you mean `octo task ID {near}`"))
+}
+
+/// A word that is a command of a later version.
+fn later(word: &str, verb: Option<&str>) -> Option<Refused> {
+    let (table, name) = match verb {
+        None => (LATER, format!("octo {word}")),
+        Some("task") => (LATER_OF_A_TASK, format!("octo task ID {word}")),
+        Some(_) => return None,
+    };
+    let (_, hint) = table.iter().find(|(name, _)| *name == word)?;
+    Some(Refused::new(RefusedCode::Unsupported, format!("`{name}` is not in this version of Octo")).hint(*hint))
+}
+
+/// The command that the words name, if it is one.
+fn verb_of(words: &[OsString]) -> Option<String> {
+    let mut words = words.iter().skip(1).filter_map(|w| w.to_str());
+    loop {
+        match words.next()? {
+            "--workspace" => drop(words.next()),
+            option if option.starts_with('-') => {}
+            word => return Cli::command().find_subcommand(word).map(|c| c.get_name().to_owned()),
+        }
+    }
+}
+
+/// Clap's text as one line, and its tips.
+fn said(text: &str) -> (String, Vec<String>) {
+    let about = |paragraph: &&str| !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more information");
+    let one_line = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut paragraphs = text.trim_end().split("\n\n").filter(about);
+    let message = one_line(paragraphs.next().unwrap_or_default());
+    let lines = paragraphs.flat_map(str::lines).map(one_line);
+    let tips = lines.map(|line| line.strip_prefix("tip: ").map(str::to_owned).unwrap_or(line)).collect();
+    (message.strip_prefix("error: ").unwrap_or(&message).to_owned(), tips)
+}
