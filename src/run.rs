@@ -121,9 +121,9 @@ mod verdict;
 
 pub use dir::RunDir;
 pub use fold::{Folded, empty_trash, remove_task_files, run_folders};
-pub use launch::{LaunchSpec, Launched, SAVED};
 #[cfg(test)]
 pub(crate) use launch::socket_pair;
+pub use launch::{LaunchSpec, Launched, SAVED};
 pub(crate) use nursery::NOT_FORKED;
 pub use nursery::{Nursery, Origin};
 pub use proc::{boot_id, proc_start};

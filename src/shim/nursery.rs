@@ -110,9 +110,7 @@ fn receive(line: &OwnedFd) -> rustix::io::Result<Option<Order>> {
     }
     let (lock, poker, file) = (fds.next(), fds.next(), fds.next());
     match (lock, poker, lengths(&head)) {
-        (Some(lock), Some(poker), Some(lengths)) if got.bytes == HEAD => {
-            Ok(Some(Order { lock, poker, file, lengths }))
-        }
+        (Some(lock), Some(poker), Some(lengths)) if got.bytes == HEAD => Ok(Some(Order { lock, poker, file, lengths })),
         _ => Err(Errno::INVAL),
     }
 }

@@ -275,8 +275,8 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
     let listener = workspace::bind(workspace, lock).map_err(|e| fail("the socket cannot be made", e))?;
     listener.set_nonblocking(true).map_err(|e| fail("the socket cannot be used", e))?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(|e| fail("the socket cannot be used", e))?;
-    let handle = supervisor::start(core, Arc::clone(&store), exec, inputs, watcher, disk)
-        .map_err(|e| fail("no thread", e))?;
+    let handle =
+        supervisor::start(core, Arc::clone(&store), exec, inputs, watcher, disk).map_err(|e| fail("no thread", e))?;
     octo::supervisor::audit::spawn(handle.clone());
     let fixed = api::Fixed {
         workspace: workspace.root.clone(),
