@@ -36,7 +36,7 @@ const DYING: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 enum Source {
     /// The poke socket of a shim that this process launched.
-    Socket(Shim),
+    Socket(Box<Shim>),
     /// An adopted shim.
     Pidfd(OwnedFd),
 }
@@ -146,7 +146,7 @@ impl Watcher {
         let Launched { child, pokes, origin } = launched;
         let id = dir.id();
         let shim = Shim { pokes, child, origin, dir, since: Instant::now(), heard: false, ended: false };
-        let Err((error, source)) = self.add(id, Source::Socket(shim)) else { return Ok(()) };
+        let Err((error, source)) = self.add(id, Source::Socket(Box::new(shim))) else { return Ok(()) };
         tracing::warn!(%id, %error, "a run has a thread of its own to wait for it");
         let pokes = self.pokes.clone();
         let wait = move || {
