@@ -56,7 +56,7 @@ pub enum Peer {
 /// the process cannot be seen.
 #[must_use]
 pub fn shims_above(pid: i32) -> Vec<ShimAbove> {
-    walk(pid).unwrap_or_default()
+    walk(pid, false).unwrap_or_default()
 }
 
 /// Tells who the process `pid` is to the workspace. `None`, or a number that is no process here (a peer in
@@ -66,7 +66,11 @@ pub fn shims_above(pid: i32) -> Vec<ShimAbove> {
 #[must_use]
 pub fn peer_task(pid: Option<i32>, ws: &Workspace) -> Peer {
     let Some(pid) = pid.filter(|p| *p > 0) else { return Peer::Task(None) };
-    match walk(pid) {
+    told(walk(pid, false), ws)
+}
+
+fn told(shims: Option<Vec<ShimAbove>>, ws: &Workspace) -> Peer {
+    match shims {
         None => Peer::Task(None),
         Some(shims) => match shims.into_iter().find(|s| s.workspace == ws.root) {
             Some(shim) => Peer::Task(Some(shim.task)),
@@ -82,12 +86,14 @@ pub fn peer_task(pid: Option<i32>, ws: &Workspace) -> Peer {
 #[must_use]
 pub fn peer(stream: &impl AsFd, ws: &Workspace) -> Peer {
     let pid = getsockopt(stream, sockopt::PeerCredentials).ok().map(|c| c.pid());
-    let pidfd = getsockopt(stream, sockopt::PeerPidfd);
-    let found = peer_task(pid, ws);
-    match pidfd {
-        Ok(fd) if has_exited(&fd) => Peer::Task(None),
+    match getsockopt(stream, sockopt::PeerPidfd) {
+        Ok(fd) => {
+            let Some(pid) = pid.filter(|p| *p > 0) else { return Peer::Task(None) };
+            let found = told(walk(pid, true), ws);
+            if has_exited(&fd) { Peer::Task(None) } else { found }
+        }
         // Older kernels do not know the option; a peer that is gone altogether gives other errors.
-        Ok(_) | Err(nix::Error::ENOPROTOOPT) => found,
+        Err(nix::Error::ENOPROTOOPT) => peer_task(pid, ws),
         Err(_) => Peer::Task(None),
     }
 }
@@ -128,16 +134,17 @@ impl Link {
     }
 }
 
-/// The shims from `pid` upwards; `None` when the process cannot be seen.
-fn walk(pid: i32) -> Option<Vec<ShimAbove>> {
-    (0..WALKS).find_map(|_| walk_once(pid))
+/// The shims from `pid` upwards; `None` when the process cannot be seen. `held`: the caller holds a descriptor
+/// of the process and sees afterwards that it lived all the time, so that its number cannot have been used again.
+fn walk(pid: i32, held: bool) -> Option<Vec<ShimAbove>> {
+    (0..WALKS).find_map(|_| walk_once(pid, held))
 }
 
 /// `None`: some process on the way went away or changed its parent.
 ///
 /// An ancestor that stays but cannot be read belongs to another user on a machine that hides those
 /// (`hidepid`): the chain ends there. A shim of this user is never hidden from this user.
-fn walk_once(pid: i32) -> Option<Vec<ShimAbove>> {
+fn walk_once(pid: i32, held: bool) -> Option<Vec<ShimAbove>> {
     let mut shims = Vec::from_iter(shim_at(pid));
     let first = Link::of(pid)?;
     let (mut at, mut link) = (pid, first);
@@ -156,28 +163,28 @@ fn walk_once(pid: i32) -> Option<Vec<ShimAbove>> {
         }
     }
     // The number that was asked for must still be the process that the walk began with.
-    (Link::of(pid)?.start == first.start).then_some(shims)
+    (held || Link::of(pid)?.start == first.start).then_some(shims)
 }
 
 fn shim_at(pid: i32) -> Option<ShimAbove> {
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
     // The program's name and a run folder stand at the beginning of a shim's line, however long the rest is.
     let mut argv = [0; 16 * 1024];
     let n = File::open(format!("/proc/{pid}/cmdline")).and_then(|mut f| f.read(&mut argv)).ok()?;
-    let mut found = recognise(exe.as_deref(), argv.get(..n)?)?;
+    let mut found = recognise(|| fs::read_link(format!("/proc/{pid}/exe")).ok(), argv.get(..n)?)?;
     found.pid = pid;
     Some(found)
 }
 
-/// The rule: the program or its first word is `octo-shim`, and the next word is a run folder.
-fn recognise(exe: Option<&Path>, cmdline: &[u8]) -> Option<ShimAbove> {
+/// The rule: the program or its first word is `octo-shim`, and the next word is a run folder. The program is
+/// looked at only where the words leave that open.
+fn recognise(exe: impl FnOnce() -> Option<PathBuf>, cmdline: &[u8]) -> Option<ShimAbove> {
     let mut words = cmdline.split(|b| *b == 0).map(OsStr::from_bytes);
     let named = Path::new(words.next()?);
     let run_folder = Path::new(words.next()?);
-    if !(exe.is_some_and(is_shim_program) || is_shim_program(named)) {
+    let (workspace, task, run) = read_run_folder(run_folder)?;
+    if !(is_shim_program(named) || exe().is_some_and(|exe| is_shim_program(&exe))) {
         return None;
     }
-    let (workspace, task, run) = read_run_folder(run_folder)?;
     Some(ShimAbove { pid: 0, workspace, task, run })
 }
 

@@ -1,6 +1,8 @@
 //! The routes of tasks: list, start, show, stop, retry, raise, remove.
 
 use std::path::Path as FsPath;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -8,7 +10,6 @@ use axum::extract::{Extension, Query, State as Extract};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use tokio::sync::broadcast::error::RecvError;
 
 use super::extract::{Named, Sent};
 use super::peer::surface;
@@ -17,7 +18,7 @@ use super::{Error, Peer, Rights, State, bad_input, json_or_default, wait_of};
 use crate::command::{Env, EnvValue, ListQuery, Listing, Refused, RefusedCode, StartRequest, Started, StopRequest};
 use crate::store;
 use crate::supervisor::core::{Ask, NewTask, Reply, Resolved, list_cursor};
-use crate::supervisor::{Event, leaving};
+use crate::supervisor::{Fits, leaving};
 use crate::task::{Kind, Task, TaskId};
 
 /// A task waits for this many others at most: each is looked up on the supervisor's thread.
@@ -259,32 +260,36 @@ pub(super) async fn show(
 impl State {
     /// The task as it stands when it has ended or a question opened; else after the time is up.
     async fn wait_for(&self, id: TaskId, query: &ShowQuery) -> Result<Task, Refused> {
+        if query.wait.is_none() {
+            return self.record(id).await;
+        }
         let deadline = tokio::time::Instant::now() + wait_of(query.wait);
-        // Listen first, then look: nothing that happens in between is missed.
-        let mut bell = self.supervisor.listen();
+        let seen = query.seen.clone();
+        let fits: Fits = Arc::new(move |task| task.status.is_ended() || asks_news(task, seen.as_deref()));
+        let mut left = self.leave.subscribe();
         loop {
-            let task = self.record(id).await?;
-            if task.status.is_ended() || asks_news(&task, query.seen.as_deref()) || query.wait.is_none() {
-                return Ok(task);
-            }
-            let rung = tokio::time::timeout_at(deadline, async {
-                loop {
-                    match bell.recv().await {
-                        Ok(Event::Task { id: other }) if other == id => return true,
-                        Ok(Event::Task { .. } | Event::Notice { .. }) => {}
-                        Err(RecvError::Lagged(_)) => return true,
-                        Ok(Event::Leaving) | Err(RecvError::Closed) => return false,
+            tokio::select! {
+                biased;
+                found = self.supervisor.when(id, Arc::clone(&fits)) => match found? {
+                    Some(task) => return Ok(*task),
+                    None => {
+                        let task = self.record(id).await?;
+                        if fits(&task) {
+                            return Ok(task);
+                        }
                     }
-                }
-            });
-            match rung.await {
-                Ok(true) => {}
-                Ok(false) => return Err(leaving()),
-                Err(_) => return self.record(id).await,
+                },
+                () = async { drop(left.wait_for(|left| *left).await) } => return Err(leaving()),
+                () = tokio::time::sleep_until(deadline) => return self.record(id).await,
             }
+            // A record that is not live and not ended is a rare thing, and no reason to run in circles.
+            tokio::time::sleep_until(deadline.min(tokio::time::Instant::now() + LOOK_AGAIN)).await;
         }
     }
 }
+
+/// The pause before another look at a record that is not held by the supervisor and has not ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Whether a question is open that the client was not told of yet.
 fn asks_news(task: &Task, seen: Option<&str>) -> bool {

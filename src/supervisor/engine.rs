@@ -92,13 +92,13 @@ impl<S: Persist, E: Executor> Engine<S, E> {
     /// As [`Engine::turn_telling`]; gathers what is to be told.
     pub fn turn(&mut self, now: Now) -> Vec<Out> {
         let mut out = Vec::new();
-        self.turn_telling(now, |one| out.push(one));
+        self.turn_telling(now, |_, one| out.push(one));
         out
     }
 
     /// Saves what is due, does what follows, until nothing is left to do now. Whoever waits is told as soon
     /// as what it waits for is saved; launches and clean-ups, which take longest, come last.
-    pub fn turn_telling(&mut self, now: Now, mut tell: impl FnMut(Out)) {
+    pub fn turn_telling(&mut self, now: Now, mut tell: impl FnMut(&Core, Out)) {
         for _ in 0..ROUNDS {
             self.core.tick(now);
             self.perform_free(now, &mut tell);
@@ -114,7 +114,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
 
     /// Looks at runs and launches what is durable already, before the saves that follow from it: the next
     /// run starts while the end of the last one is on its way to the disk.
-    fn perform_free(&mut self, now: Now, tell: &mut impl FnMut(Out)) {
+    fn perform_free(&mut self, now: Now, tell: &mut impl FnMut(&Core, Out)) {
         for _ in 0..ROUNDS {
             self.core.schedule(now);
             let free = self.core.take_free();
@@ -125,7 +125,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         }
     }
 
-    fn perform_all(&mut self, effects: Vec<Effect>, now: Now, tell: &mut impl FnMut(Out)) {
+    fn perform_all(&mut self, effects: Vec<Effect>, now: Now, tell: &mut impl FnMut(&Core, Out)) {
         let (mut launches, mut folds) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
@@ -133,7 +133,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
                 Effect::Fold { id } => folds.push(id),
                 effect => {
                     if let Some(out) = self.perform(effect, now) {
-                        tell(out);
+                        tell(&self.core, out);
                     }
                 }
             }
