@@ -13,6 +13,7 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper::Method;
@@ -67,7 +68,7 @@ pub struct Door {
     pub inside_task: bool,
 }
 
-/// A typed client of one workspace's daemon. Cheap to clone; holds no connection.
+/// A typed client of one workspace's daemon. Cheap to clone; holds no connection unless it was made [ahead](Client::ahead).
 #[derive(Debug, Clone)]
 pub struct Client {
     door: Door,
@@ -75,13 +76,21 @@ pub struct Client {
     start: bool,
     patience: Patience,
     blocking: bool,
+    /// A connection made ahead of its use.
+    ahead: Arc<Mutex<Option<UnixStream>>>,
 }
 
 impl Client {
     /// A client that starts the daemon when none runs. `surface` is `cli`, `repl`, ...
     #[must_use]
     pub fn new(door: Door, surface: &'static str) -> Self {
-        Client { door, surface, start: true, patience: Patience::default(), blocking: false }
+        Client { door, surface, start: true, patience: Patience::default(), blocking: false, ahead: Arc::default() }
+    }
+
+    /// Connects for the next call if a daemon listens: it finds out who calls while the call is being prepared.
+    #[must_use]
+    pub fn ahead(self) -> Self {
+        Client { ahead: Arc::new(Mutex::new(start::connect(&self.door.workspace).ok())), ..self }
     }
 
     /// The same client, for whoever has nothing else to do meanwhile: its calls block the thread, need no event
@@ -331,6 +340,9 @@ impl Client {
 
     /// A connection to the daemon, which is started or waited for where this client may.
     async fn open(&self) -> Result<UnixStream, Trouble> {
+        if let Some(stream) = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(stream);
+        }
         match start::connect(&self.door.workspace) {
             Err(Trouble::Absent(_)) if self.start => start::connect_or_start(self).await,
             result => result,

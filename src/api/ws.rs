@@ -30,7 +30,7 @@ const FRAME_MAX: usize = 64 * 1024;
 const LOG_QUEUE: usize = 16;
 
 /// How long a client may take to make room for a message.
-const SEND_WITHIN: Duration = Duration::from_secs(30);
+const SEND_WITHIN: Duration = Duration::from_secs(10);
 
 /// Logs that one client may follow at once.
 const FOLLOW_MAX: usize = 32;
