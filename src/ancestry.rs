@@ -62,7 +62,7 @@ pub enum Peer {
 /// # Errors
 /// When this process is too short of descriptors or memory to look.
 pub fn shims_above(pid: i32) -> io::Result<Vec<ShimAbove>> {
-    walk(pid).map(Option::unwrap_or_default)
+    walk(pid, false).map(Option::unwrap_or_default)
 }
 
 /// Tells who the process `pid` is to the workspace. `None`, or a number that is no process here (a peer in
@@ -72,7 +72,11 @@ pub fn shims_above(pid: i32) -> io::Result<Vec<ShimAbove>> {
 #[must_use]
 pub fn peer_task(pid: Option<i32>, ws: &Workspace) -> Peer {
     let Some(pid) = pid.filter(|p| *p > 0) else { return Peer::Task(None) };
-    match walk(pid) {
+    told(walk(pid, false), ws)
+}
+
+fn told(shims: io::Result<Option<Vec<ShimAbove>>>, ws: &Workspace) -> Peer {
+    match shims {
         Err(_) => Peer::Untold,
         Ok(None) => Peer::Task(None),
         Ok(Some(shims)) => match shims.into_iter().find(|s| s.workspace == ws.root) {
@@ -89,12 +93,14 @@ pub fn peer_task(pid: Option<i32>, ws: &Workspace) -> Peer {
 #[must_use]
 pub fn peer(stream: &impl AsFd, ws: &Workspace) -> Peer {
     let pid = getsockopt(stream, sockopt::PeerCredentials).ok().map(|c| c.pid());
-    let pidfd = getsockopt(stream, sockopt::PeerPidfd);
-    let found = peer_task(pid, ws);
-    match pidfd {
-        Ok(fd) if has_exited(&fd) => Peer::Task(None),
+    match getsockopt(stream, sockopt::PeerPidfd) {
+        Ok(fd) => {
+            let Some(pid) = pid.filter(|p| *p > 0) else { return Peer::Task(None) };
+            let found = told(walk(pid, true), ws);
+            if has_exited(&fd) { Peer::Task(None) } else { found }
+        }
         // Older kernels do not know the option; a peer that is gone altogether gives other errors.
-        Ok(_) | Err(nix::Error::ENOPROTOOPT) => found,
+        Err(nix::Error::ENOPROTOOPT) => peer_task(pid, ws),
         Err(e) if is_shortage(&e.into()) => Peer::Untold,
         Err(_) => Peer::Task(None),
     }
@@ -120,9 +126,10 @@ impl Link {
     }
 }
 
-/// The shims from `pid` upwards; `None` when the process cannot be seen.
-fn walk(pid: i32) -> io::Result<Option<Vec<ShimAbove>>> {
-    (0..WALKS).find_map(|_| walk_once(pid).transpose()).transpose()
+/// The shims from `pid` upwards; `None` when the process cannot be seen. `held`: the caller holds a descriptor
+/// of the process and sees afterwards that it lived all the time, so that its number cannot have been used again.
+fn walk(pid: i32, held: bool) -> io::Result<Option<Vec<ShimAbove>>> {
+    (0..WALKS).find_map(|_| walk_once(pid, held).transpose()).transpose()
 }
 
 /// `None`: some process on the way went away or changed its parent.
@@ -130,7 +137,7 @@ fn walk(pid: i32) -> io::Result<Option<Vec<ShimAbove>>> {
 /// An ancestor that stays but cannot be read belongs to another user on a machine that hides those
 /// (`hidepid`): the chain ends there. A shim of this user is never hidden from this user. What could not be read
 /// for want of descriptors or memory is an error: it proves nothing, least of all that there is no shim.
-fn walk_once(pid: i32) -> io::Result<Option<Vec<ShimAbove>>> {
+fn walk_once(pid: i32, held: bool) -> io::Result<Option<Vec<ShimAbove>>> {
     let mut shims = Vec::from_iter(shim_at(pid)?);
     let Some(first) = Link::of(pid)? else { return Ok(None) };
     let (mut at, mut link) = (pid, first);
@@ -149,27 +156,38 @@ fn walk_once(pid: i32) -> io::Result<Option<Vec<ShimAbove>>> {
         }
     }
     // The number that was asked for must still be the process that the walk began with.
-    Ok(Link::of(pid)?.is_some_and(|last| last.start == first.start).then_some(shims))
+    let same = held || Link::of(pid)?.is_some_and(|last| last.start == first.start);
+    Ok(same.then_some(shims))
 }
 
 fn shim_at(pid: i32) -> io::Result<Option<ShimAbove>> {
-    let exe = unless_short(fs::read_link(format!("/proc/{pid}/exe")))?;
     // The program's name and a run folder stand at the beginning of a shim's line, however long the rest is.
     let mut argv = [0; 16 * 1024];
     let read = unless_short(File::open(format!("/proc/{pid}/cmdline")).and_then(|mut f| f.read(&mut argv)))?;
-    let found = read.and_then(|n| recognise(exe.as_deref(), argv.get(..n)?));
-    Ok(found.map(|shim| ShimAbove { pid, ..shim }))
+    let mut short = None;
+    let exe = || {
+        unless_short(fs::read_link(format!("/proc/{pid}/exe"))).unwrap_or_else(|error| {
+            short = Some(error);
+            None
+        })
+    };
+    let found = read.and_then(|n| recognise(exe, argv.get(..n)?));
+    match short {
+        Some(error) => Err(error),
+        None => Ok(found.map(|shim| ShimAbove { pid, ..shim })),
+    }
 }
 
-/// The rule: the program or its first word is `octo-shim`, and the next word is a run folder.
-fn recognise(exe: Option<&Path>, cmdline: &[u8]) -> Option<ShimAbove> {
+/// The rule: the program or its first word is `octo-shim`, and the next word is a run folder. The program is
+/// looked at only where the words leave that open.
+fn recognise(exe: impl FnOnce() -> Option<PathBuf>, cmdline: &[u8]) -> Option<ShimAbove> {
     let mut words = cmdline.split(|b| *b == 0).map(OsStr::from_bytes);
     let named = Path::new(words.next()?);
     let run_folder = Path::new(words.next()?);
-    if !(exe.is_some_and(is_shim_program) || is_shim_program(named)) {
+    let (workspace, task, run) = read_run_folder(run_folder)?;
+    if !(is_shim_program(named) || exe().is_some_and(|exe| is_shim_program(&exe))) {
         return None;
     }
-    let (workspace, task, run) = read_run_folder(run_folder)?;
     Some(ShimAbove { pid: 0, workspace, task, run })
 }
 

@@ -22,6 +22,7 @@ use crate::supervisor::Handle;
 
 mod admin;
 mod extract;
+mod listing;
 mod logs;
 mod notices;
 mod openapi;

@@ -7,8 +7,9 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use futures_util::FutureExt as _;
 
-use crate::command::Refused;
+use crate::command::{Refused, RefusedCode};
 use crate::render::sanitize;
 
 mod bg;
@@ -30,7 +31,7 @@ pub use bg::{BgArgs, start_one};
 pub use logs::{LogsArgs, print_logs};
 pub use task::show;
 pub use usage::NoCommand;
-pub use world::{Terminal, World};
+pub use world::{CLI, Terminal, World};
 
 /// Supervises background commands that nothing can lose.
 #[derive(Debug, Parser)]
@@ -112,8 +113,19 @@ pub const FAILED: u8 = 1;
 pub const TIMED_OUT: u8 = 124;
 
 /// Does what a command line asks and returns the exit code; errors are told on the world's stderr.
-pub async fn run(world: &World, verb: Verb) -> u8 {
-    let result = match verb {
+///
+/// All of it blocks: no event loop is made for one command.
+#[must_use]
+pub fn run(world: &World, verb: Verb) -> u8 {
+    match act(world, verb).now_or_never() {
+        Some(Ok(())) => 0,
+        Some(Err(failure)) => report(world, &failure),
+        None => report(world, &Refused::new(RefusedCode::Internal, "the command waits for nothing").into()),
+    }
+}
+
+async fn act(world: &World, verb: Verb) -> Result<(), Failure> {
+    match verb {
         Verb::Daemon { detach } => daemon::run(world, detach),
         Verb::Status { json } => status::run(world, json).await,
         Verb::Stop { kill_tasks } => stop::run(world, kill_tasks).await,
@@ -124,10 +136,6 @@ pub async fn run(world: &World, verb: Verb) -> u8 {
         Verb::Trust => trust::run(world).await,
         Verb::Doctor { json } => doctor::run(world, json),
         Verb::Completions { shell } => completions::run(world, shell),
-    };
-    match result {
-        Ok(()) => 0,
-        Err(failure) => report(world, &failure),
     }
 }
 

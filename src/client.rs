@@ -11,10 +11,11 @@
 //! A call that may be repeated without harm (reads, a start under its key, a stop) is repeated when the
 //! daemon dies in the middle of it; every other call then says that it cannot know.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http_body_util::BodyExt;
 use hyper::Method;
 use hyper::body::Bytes;
 use serde::de::DeserializeOwned;
@@ -30,13 +31,15 @@ mod logs;
 mod sse;
 mod start;
 mod wait;
+mod wire;
 
 pub use http::Trouble;
 pub use logs::{LogEvent, LogQuery, LogStream};
 pub use start::Patience;
 pub use wait::Waited;
 
-use http::{Call, Exchange};
+use http::Call;
+use wire::{Answer, Wire};
 
 /// How long one answer may take before the daemon counts as hung.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -65,20 +68,36 @@ pub struct Door {
     pub inside_task: bool,
 }
 
-/// A typed client of one workspace's daemon. Cheap to clone; holds no connection.
+/// A typed client of one workspace's daemon. Cheap to clone; holds no connection unless it was made [ahead](Client::ahead).
 #[derive(Debug, Clone)]
 pub struct Client {
     door: Door,
     surface: &'static str,
     start: bool,
     patience: Patience,
+    blocking: bool,
+    /// A connection made ahead of its use.
+    ahead: Arc<Mutex<Option<UnixStream>>>,
 }
 
 impl Client {
     /// A client that starts the daemon when none runs. `surface` is `cli`, `repl`, ...
     #[must_use]
     pub fn new(door: Door, surface: &'static str) -> Self {
-        Client { door, surface, start: true, patience: Patience::default() }
+        Client { door, surface, start: true, patience: Patience::default(), blocking: false, ahead: Arc::default() }
+    }
+
+    /// Connects for the next call if a daemon listens: it finds out who calls while the call is being prepared.
+    #[must_use]
+    pub fn ahead(self) -> Self {
+        Client { ahead: Arc::new(Mutex::new(start::connect(&self.door.workspace).ok())), ..self }
+    }
+
+    /// The same client, for whoever has nothing else to do meanwhile: its calls block the thread, need no event
+    /// loop, and are done when they are polled once.
+    #[must_use]
+    pub fn blocking(self) -> Self {
+        Client { blocking: true, ..self }
     }
 
     /// The same client, but it never starts a daemon and never waits for one.
@@ -269,17 +288,15 @@ impl Client {
 
     /// A call whose answer says just that it was done.
     async fn done(&self, call: Call) -> Result<(), Refused> {
-        self.repeat(&call, async |mut answer: Exchange| {
-            while let Some(frame) = answer.body.frame().await {
-                frame.map_err(|_| Trouble::CutOff)?;
-            }
+        self.repeat(&call, async |mut answer: Answer| {
+            while answer.piece().await.map_err(|_| Trouble::CutOff)?.is_some() {}
             Ok(())
         })
         .await
     }
 
     /// Makes a call, repeating it over deaths and restarts of the daemon where that does no harm.
-    async fn repeat<T>(&self, call: &Call, read: impl AsyncFn(Exchange) -> Result<T, Trouble>) -> Result<T, Refused> {
+    async fn repeat<T>(&self, call: &Call, read: impl AsyncFn(Answer) -> Result<T, Trouble>) -> Result<T, Refused> {
         let began = Instant::now();
         let mut stopping: Option<Instant> = None;
         loop {
@@ -303,28 +320,46 @@ impl Client {
                 Trouble::Absent(_) => hand_over,
                 Trouble::Refused(_) | Trouble::Silent | Trouble::Start(_) => false,
             };
-            if !(again && call.repeatable && self.start) {
+            let late = call.until.is_some_and(|until| Instant::now() >= until);
+            if late || !(again && call.repeatable && self.start) {
                 return Err(trouble.refused(&self.door.workspace));
             }
-            tokio::time::sleep(PAUSE).await;
+            self.pause(PAUSE).await;
         }
     }
 
     /// One attempt at one call.
-    async fn once(&self, call: &Call) -> Result<Exchange, Trouble> {
-        let stream = self.open().await?;
-        let limit = ANSWER_WITHIN + call.slow;
-        match tokio::time::timeout(limit, http::exchange(stream, call, self.surface)).await {
+    async fn once(&self, call: &Call) -> Result<Answer, Trouble> {
+        let wire = Wire::new(self.open().await?, self.blocking).map_err(Trouble::Absent)?;
+        let left = call.until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+        let limit = left.min(ANSWER_WITHIN + call.slow);
+        wire.limit(limit).map_err(Trouble::Absent)?;
+        let exchange = http::exchange(wire, call, self.surface);
+        if self.blocking {
+            return exchange.await;
+        }
+        match tokio::time::timeout(limit, exchange).await {
             Ok(answer) => answer,
             Err(_) => Err(Trouble::Silent),
         }
     }
 
     /// A connection to the daemon, which is started or waited for where this client may.
-    async fn open(&self) -> Result<tokio::net::UnixStream, Trouble> {
+    async fn open(&self) -> Result<UnixStream, Trouble> {
+        if let Some(stream) = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(stream);
+        }
         match start::connect(&self.door.workspace) {
-            Err(Trouble::Absent(_)) if self.start => start::connect_or_start(&self.door, self.patience).await,
+            Err(Trouble::Absent(_)) if self.start => start::connect_or_start(self).await,
             result => result,
+        }
+    }
+
+    async fn pause(&self, pause: Duration) {
+        if self.blocking {
+            std::thread::sleep(pause);
+        } else {
+            tokio::time::sleep(pause).await;
         }
     }
 }

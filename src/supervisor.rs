@@ -21,16 +21,19 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::command::{Actor, Refused, RefusedCode};
 use crate::exec::Executor;
 use crate::store::{Persist, Store};
-use crate::task::TaskId;
+use crate::task::{Task, TaskId};
 use crate::watch::Watcher;
 
 pub mod audit;
 pub mod core;
 mod driver;
 pub mod engine;
+mod waiters;
 
 use self::core::{Ask, Core, Input, Reply};
 pub use driver::{DiskProbe, now};
+pub use waiters::Fits;
+use waiters::Waiter;
 
 /// Where somebody should look again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +65,7 @@ type Look = Box<dyn FnOnce(&Core) + Send>;
 pub(crate) enum Message {
     Ask { actor: Actor, ask: Ask, reply: oneshot::Sender<Result<Reply, Refused>> },
     Query(Look),
+    Wait(Waiter),
     Note(Box<dyn FnOnce(&mut Core) + Send>),
     Input(Input),
     Quit(oneshot::Sender<()>),
@@ -119,6 +123,17 @@ impl Handle {
             let _ = reply.send(look(core));
         });
         self.tx.send(Message::Query(look)).await.map_err(|_| leaving())?;
+        answer.await.map_err(|_| leaving())
+    }
+
+    /// Waits until a task's record fits, and returns it as it was saved. `None`: it is no live task (any more),
+    /// or it may fit: look at it again.
+    ///
+    /// # Errors
+    /// [`RefusedCode::Unavailable`] when the supervisor has left.
+    pub async fn when(&self, id: TaskId, fits: Fits) -> Result<Option<Box<Task>>, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.tx.send(Message::Wait(Waiter { id, fits, reply })).await.map_err(|_| leaving())?;
         answer.await.map_err(|_| leaving())
     }
 

@@ -9,8 +9,8 @@ const TASK: &str = "c4b1e09a";
 #[test]
 fn a_shim_is_known_by_its_program_and_its_run_folder() {
     let rule = |exe: &str, argv: &[&str]| {
-        let exe = (!exe.is_empty()).then(|| Path::new(exe));
-        let found = recognise(exe, argv.join("\0").as_bytes());
+        let exe = (!exe.is_empty()).then(|| PathBuf::from(exe));
+        let found = recognise(|| exe, argv.join("\0").as_bytes());
         found.map(|s| (s.workspace.to_str().unwrap().to_owned(), s.task.to_string(), s.run))
     };
     let run = "/w/.octo/tasks/c4b1e09a/run-3";

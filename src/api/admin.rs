@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
-use super::extract::Sent;
+use super::extract::Unread;
 use super::peer::surface;
 use super::{Error, Peer, Rights, State, json_or_default};
 use crate::command::{Refused, ShutdownRequest, StatusReport};
@@ -41,10 +41,10 @@ pub(super) async fn shutdown(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
-    Sent(body): Sent,
+    body: Unread,
 ) -> Result<(StatusCode, Json<Value>), Error> {
     state.check(&peer, Rights::Own).await?;
-    let request: ShutdownRequest = json_or_default(&body)?;
+    let request: ShutdownRequest = json_or_default(&body.read().await?)?;
     let mut stopping = 0;
     if request.kill_tasks {
         // Listen first: an end between the ask and the wait is heard.

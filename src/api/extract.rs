@@ -28,22 +28,30 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
-/// The whole body. One that is announced as too long is refused before it is read.
+/// A body that was not read yet: first comes what the peer may do.
 #[derive(Debug)]
-pub(super) struct Sent(pub(super) Bytes);
+pub(super) struct Unread(Request);
 
-impl<S: Send + Sync> FromRequest<S> for Sent {
-    type Rejection = Error;
+impl<S: Send + Sync> FromRequest<S> for Unread {
+    type Rejection = std::convert::Infallible;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Unread(request))
+    }
+}
+
+impl Unread {
+    /// The whole body. One that is announced as too long is refused before it is read.
+    pub(super) async fn read(self) -> Result<Bytes, Error> {
+        let Unread(request) = self;
         let announced =
             request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|len| len > BODY_MAX as u64) {
             let limit = format!("it is longer than {BODY_MAX} bytes");
             return Err(bad_input("body", &limit, StatusCode::PAYLOAD_TOO_LARGE));
         }
-        let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await;
+        let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await;
         let body = body.map_err(|_| bad_input("body", &"it did not come in time", StatusCode::BAD_REQUEST))?;
-        body.map(Sent).map_err(|e| bad_input("body", &e.body_text(), e.status()))
+        body.map_err(|e| bad_input("body", &e.body_text(), e.status()))
     }
 }

@@ -6,8 +6,10 @@
 
 use std::convert::Infallible;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path as FsPath, PathBuf};
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path as FsPath;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -25,7 +27,7 @@ use tokio::sync::broadcast;
 use super::extract::Named;
 use super::read::blocking;
 use super::tail::Tail;
-use super::{Error, Peer, Rights, State, bad_input};
+use super::{Error, Peer, State, bad_input};
 use crate::command::{Refused, RefusedCode, TaskRef};
 use crate::run::RunDir;
 use crate::supervisor::Event;
@@ -54,10 +56,11 @@ pub(super) async fn logs(
     query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Result<Response, Error> {
     let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
-    let id = state.id_for(&peer, reference).await?;
-    state.check(&peer, Rights::Look(id)).await?;
     let follow = query.follow;
-    let (found, size) = Follow::open(&state, id, query).await?;
+    // Listen before looking: an end that comes in between is heard.
+    let bell = state.supervisor.listen();
+    let task = state.show_to(&peer, reference).await?;
+    let (found, size) = Follow::open(&state, bell, task, query).await?;
     if follow {
         let stream = stream::unfold(found, Follow::next).map(|chunk| Ok::<_, Infallible>(chunk.event()));
         return Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response());
@@ -82,7 +85,7 @@ enum Source {
     /// Nothing has been written yet.
     Nothing,
     /// A file, held open.
-    File(File, PathBuf),
+    File(Arc<File>),
     /// The record's `result`.
     Text(Vec<u8>),
 }
@@ -94,7 +97,7 @@ impl Source {
         // Twice: a file may be folded away between the two looks.
         for path in [&live, &folded, &live, &folded] {
             match File::open(path) {
-                Ok(file) => return Ok(Source::File(file, path.clone())),
+                Ok(file) => return Ok(Source::File(Arc::new(file))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(cannot_read(&error)),
             }
@@ -112,13 +115,13 @@ impl Source {
     fn len(&self) -> io::Result<u64> {
         match self {
             Source::Nothing => Ok(0),
-            Source::File(file, _) => Ok(file.metadata()?.len()),
+            Source::File(file) => Ok(file.metadata()?.len()),
             Source::Text(text) => Ok(text.len() as u64),
         }
     }
 
     /// The asked-for span: its first byte, and the size now.
-    fn span(&mut self, query: &LogQuery) -> io::Result<(u64, u64)> {
+    fn span(&self, query: &LogQuery) -> io::Result<(u64, u64)> {
         let size = self.len()?;
         let mut from = match query.from {
             None => 0,
@@ -132,7 +135,7 @@ impl Source {
     }
 
     /// Where the last `lines` lines begin, read backwards in chunks.
-    fn start_of_last(&mut self, lines: u64, size: u64) -> io::Result<u64> {
+    fn start_of_last(&self, lines: u64, size: u64) -> io::Result<u64> {
         if lines == 0 {
             return Ok(size);
         }
@@ -155,46 +158,79 @@ impl Source {
         Ok(0)
     }
 
-    fn read(&mut self, from: u64, max: usize) -> io::Result<Vec<u8>> {
+    fn read(&self, from: u64, max: usize) -> io::Result<Vec<u8>> {
         match self {
             Source::Nothing => Ok(Vec::new()),
             Source::Text(text) => {
                 let from = usize::try_from(from).unwrap_or(usize::MAX).min(text.len());
                 Ok(text[from..(from + max).min(text.len())].to_vec())
             }
-            Source::File(file, _) => {
-                file.seek(SeekFrom::Start(from))?;
-                // As much as there is, and no growing in steps: a tail of a live log is read often.
-                let there = file.metadata()?.len().saturating_sub(from);
-                let mut bytes = Vec::with_capacity(usize::try_from(there).unwrap_or(max).min(max));
-                file.take(max as u64).read_to_end(&mut bytes)?;
-                Ok(bytes)
-            }
+            Source::File(file) => read_file(file, from, max),
         }
     }
+
+    /// As [`Source::read`], for the thread that serves the API: bytes that the kernel has at hand are read at
+    /// once, others elsewhere. There may be more than it returns, unless that is nothing.
+    async fn read_here(&self, from: u64, max: usize) -> io::Result<Vec<u8>> {
+        let Source::File(file) = self else { return self.read(from, max) };
+        if let Some(bytes) = read_at_hand(file, from, max) {
+            return Ok(bytes);
+        }
+        let file = Arc::clone(file);
+        let read = tokio::task::spawn_blocking(move || read_file(&file, from, max));
+        read.await.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    }
+}
+
+/// Up to `max` bytes of a file.
+fn read_file(file: &File, from: u64, max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; max];
+    let mut have = 0;
+    while have < max {
+        match file.read_at(&mut bytes[have..], from + have as u64) {
+            Ok(0) => break,
+            Ok(n) => have += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(have);
+    Ok(bytes)
+}
+
+/// What can be read without waiting for a disk; `None`: that cannot be told.
+fn read_at_hand(file: &File, from: u64, max: usize) -> Option<Vec<u8>> {
+    let read = |bytes: &mut [u8]| {
+        rustix::io::preadv2(file, &mut [IoSliceMut::new(bytes)], from, rustix::io::ReadWriteFlags::NOWAIT).ok()
+    };
+    // Mostly it is a line or nothing.
+    let mut few = [0; 1024];
+    let n = read(&mut few)?;
+    if n < few.len() {
+        return Some(few[..n.min(max)].to_vec());
+    }
+    let mut bytes = vec![0; max];
+    let n = read(&mut bytes)?;
+    bytes.truncate(n);
+    Some(bytes)
 }
 
 /// The bytes of a span, chunk by chunk.
 fn bytes(source: Source, from: u64, size: u64) -> impl Stream<Item = io::Result<Vec<u8>>> {
     stream::unfold(Some((source, from)), move |at| async move {
-        let (mut source, from) = at?;
+        let (source, from) = at?;
         if from >= size {
             return None;
         }
         let max = usize::try_from(size - from).unwrap_or(CHUNK).min(CHUNK);
-        let read = tokio::task::spawn_blocking(move || {
-            let read = source.read(from, max);
-            (source, read)
-        });
-        match read.await {
-            Ok((source, Ok(chunk))) if !chunk.is_empty() => {
+        match source.read_here(from, max).await {
+            Ok(chunk) if !chunk.is_empty() => {
                 let next = from + chunk.len() as u64;
                 Some((Ok(chunk), Some((source, next))))
             }
             // The file ends before its announced size: cut the connection rather than pass for whole.
-            Ok((_, Ok(_))) => Some((Err(io::ErrorKind::UnexpectedEof.into()), None)),
-            Ok((_, Err(error))) => Some((Err(error), None)),
-            Err(_) => Some((Err(io::ErrorKind::Other.into()), None)),
+            Ok(_) => Some((Err(io::ErrorKind::UnexpectedEof.into()), None)),
+            Err(error) => Some((Err(error), None)),
         }
     })
 }
@@ -205,9 +241,11 @@ pub(super) async fn follow(
     reference: TaskRef,
     from: u64,
 ) -> Result<(TaskId, impl Stream<Item = Chunk> + Send + 'static), Refused> {
-    let id = state.id_of(reference).await?;
+    let bell = state.supervisor.listen();
+    let task = state.find(&reference).await?;
+    let id = task.id;
     let query = LogQuery { from: i64::try_from(from).ok(), follow: true, ..LogQuery::default() };
-    let (follow, _) = Follow::open(state, id, query).await?;
+    let (follow, _) = Follow::open(state, bell, task, query).await?;
     Ok((id, stream::unfold(follow, Follow::next)))
 }
 
@@ -235,8 +273,14 @@ impl Chunk {
     }
 
     fn event(&self) -> SseEvent {
-        let (name, data) = self.data();
-        SseEvent::default().event(name).data(data.to_string())
+        let Chunk::Log { from, bytes } = self else {
+            let (name, data) = self.data();
+            return SseEvent::default().event(name).data(data.to_string());
+        };
+        let mut data = format!("{{\"from\":{from},\"bytes\":\"");
+        base64::engine::general_purpose::STANDARD.encode_string(bytes, &mut data);
+        data.push_str("\"}");
+        SseEvent::default().event("log").data(data)
     }
 
     /// The chunk as a WebSocket message: `{"type":"log","id":...}` and what the event holds; the end of a
@@ -263,24 +307,31 @@ struct Follow {
     source: Source,
     bell: broadcast::Receiver<Event>,
     tail: Option<Tail>,
+    /// The task is to be looked at: something happened to it, or it was not looked at for a while.
+    look: bool,
+    /// The status that the followed run ended with: what is read from now on is all there is.
+    ended: Option<String>,
     over: bool,
 }
 
 impl Follow {
     /// Finds a run's output and the span that was asked for; also returns its size now.
-    async fn open(state: &State, id: TaskId, query: LogQuery) -> Result<(Follow, u64), Refused> {
-        // Listen before looking: an end that comes in between is heard.
-        let bell = state.supervisor.listen();
-        let task = state.record(id).await?;
-        let run = query.run.unwrap_or(task.run);
+    async fn open(
+        state: &State,
+        bell: broadcast::Receiver<Event>,
+        task: Task,
+        query: LogQuery,
+    ) -> Result<(Follow, u64), Refused> {
+        let (id, run) = (task.id, query.run.unwrap_or(task.run));
         let tasks = state.fixed.octo.join("tasks");
         let opened = blocking(move || {
-            let mut source = Source::open(&tasks, &task, run)?;
+            let source = Source::open(&tasks, &task, run)?;
             let span = source.span(&query).map_err(|e| cannot_read(&e))?;
             Ok::<_, Refused>((source, span))
         });
         let (source, (at, size)) = opened.await??;
-        Ok((Follow { state: state.clone(), id, run, at, source, bell, tail: None, over: false }, size))
+        let (tail, look, ended, over) = (None, true, None, false);
+        Ok((Follow { state: state.clone(), id, run, at, source, bell, tail, look, ended, over }, size))
     }
 
     async fn next(mut self) -> Option<(Chunk, Follow)> {
@@ -289,9 +340,11 @@ impl Follow {
         }
         loop {
             // Whether it has ended is asked before reading: what is read after that is all there is.
-            let ended = self.ended().await;
+            if std::mem::take(&mut self.look) && self.ended.is_none() {
+                self.ended = self.ended().await;
+            }
             self.watch();
-            match self.read().await {
+            match self.source.read_here(self.at, CHUNK).await {
                 Ok(chunk) if !chunk.is_empty() => {
                     let from = self.at;
                     self.at += chunk.len() as u64;
@@ -303,7 +356,7 @@ impl Follow {
                     return Some((Chunk::Error { message: error.to_string() }, self));
                 }
             }
-            if let Some(status) = ended {
+            if let Some(status) = self.ended.take() {
                 self.over = true;
                 return Some((Chunk::End { status, size: self.at }, self));
             }
@@ -313,42 +366,40 @@ impl Follow {
 
     /// The status when the followed run is over.
     async fn ended(&mut self) -> Option<String> {
-        let task = match self.state.record(self.id).await {
+        let mut task = match self.state.record(self.id).await {
             Ok(task) => task,
             Err(refused) if refused.code == RefusedCode::NotFound => return Some("removed".to_owned()),
             // It cannot be read just now (a shortage, a failing disk): that is no end.
             Err(_) => return None,
         };
         if matches!(self.source, Source::Nothing) {
-            let tasks = self.state.fixed.octo.join("tasks");
             if !task.status.is_ended() && self.run < task.run {
                 // The run was never started; its successor's output is what was meant.
                 self.run = task.run;
             }
-            if let Ok(source) = Source::open(&tasks, &task, self.run) {
+            let (tasks, run) = (self.state.fixed.octo.join("tasks"), self.run);
+            let opened = blocking(move || (Source::open(&tasks, &task, run), task)).await;
+            let Ok((opened, record)) = opened else { return None };
+            if let Ok(source) = opened {
                 self.source = source;
             }
+            task = record;
         }
         if task.status.is_ended() || task.run > self.run { Some(task.status.word().to_owned()) } else { None }
     }
 
     fn watch(&mut self) {
         if self.tail.is_none()
-            && let Source::File(_, path) = &self.source
+            && let Source::File(file) = &self.source
         {
-            self.tail = Some(self.state.tails.tail(path));
+            self.tail = Some(self.state.tails.tail(file));
         }
-    }
-
-    async fn read(&mut self) -> io::Result<Vec<u8>> {
-        // A read of at most 64 KiB from the page cache: quicker than handing it to another thread.
-        self.source.read(self.at, CHUNK)
     }
 
     /// Waits until there may be more; `None` when the daemon leaves.
     async fn wait(&mut self) -> Option<()> {
         let grown = async {
-            match &self.tail {
+            match &mut self.tail {
                 Some(tail) => tail.grown().await,
                 None => std::future::pending().await,
             }
@@ -356,12 +407,18 @@ impl Follow {
         tokio::pin!(grown);
         loop {
             tokio::select! {
-                () = &mut grown => return Some(()),
+                a_while = &mut grown => {
+                    self.look |= a_while;
+                    return Some(());
+                }
                 event = self.bell.recv() => match event {
-                    Ok(Event::Task { id }) if id == self.id => return Some(()),
-                    Ok(Event::Task { .. } | Event::Notice { .. }) => {}
+                    Ok(Event::Task { id }) if id != self.id => {}
+                    Ok(Event::Notice { .. }) => {}
                     Ok(Event::Leaving) | Err(broadcast::error::RecvError::Closed) => return None,
-                    Err(broadcast::error::RecvError::Lagged(_)) => return Some(()),
+                    Ok(Event::Task { .. }) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                        self.look = true;
+                        return Some(());
+                    }
                 },
             }
         }

@@ -4,9 +4,11 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State as Extract};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::read::{json, weight};
 use super::{Error, Peer, Rights, State, bad_input, wait_of};
 use crate::command::{NoticeItem, NoticePage, Refused, RefusedCode};
 use crate::supervisor::{Event, leaving};
@@ -27,12 +29,12 @@ pub(super) async fn notices(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
     query: Result<Query<NoticeQuery>, QueryRejection>,
-) -> Result<Json<NoticePage>, Error> {
+) -> Result<Response, Error> {
     state.check(&peer, Rights::Own).await?;
     let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
     if query.after == "latest" {
         let cursor = state.supervisor.query(|core| core.notice_seq()).await?;
-        return Ok(Json(NoticePage { cursor, ..NoticePage::default() }));
+        return Ok(Json(NoticePage { cursor, ..NoticePage::default() }).into_response());
     }
     let after = parse_cursor(&query.after)?;
     let deadline = tokio::time::Instant::now() + wait_of(query.wait);
@@ -40,7 +42,8 @@ pub(super) async fn notices(
     loop {
         let page = state.page(after).await?;
         if !page.notices.is_empty() || query.wait.is_none() {
-            return Ok(Json(page));
+            let bytes = page.notices.iter().map(|item| weight(&item.task)).sum();
+            return Ok(json(bytes, page).await?);
         }
         let rung = tokio::time::timeout_at(deadline, async {
             loop {
@@ -54,7 +57,7 @@ pub(super) async fn notices(
         match rung.await {
             Ok(true) => {}
             Ok(false) => return Err(leaving().into()),
-            Err(_) => return Ok(Json(page)),
+            Err(_) => return Ok(Json(page).into_response()),
         }
     }
 }

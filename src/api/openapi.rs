@@ -1,8 +1,14 @@
 //! The OpenAPI document of the routes, made from the same types that the handlers use.
 
-use axum::Json;
+use std::sync::OnceLock;
+
+use axum::body::Bytes;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
+use super::Error;
+use super::read::blocking;
 use crate::command::{
     ErrorBody, Listing, NoticePage, ShutdownRequest, StartRequest, Started, StatusReport, StopRequest,
 };
@@ -29,8 +35,14 @@ use crate::task::Task;
 )]
 struct Document;
 
-pub(super) async fn document() -> Json<utoipa::openapi::OpenApi> {
-    Json(Document::openapi())
+pub(super) async fn document() -> Result<Response, Error> {
+    static TEXT: OnceLock<Bytes> = OnceLock::new();
+    let make = || TEXT.get_or_init(|| serde_json::to_vec(&Document::openapi()).unwrap_or_default().into()).clone();
+    let text = match TEXT.get() {
+        Some(text) => text.clone(),
+        None => blocking(make).await?,
+    };
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 // The functions below carry the documentation of the routes; the handlers are in the files beside this one.

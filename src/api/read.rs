@@ -1,9 +1,14 @@
-//! Reading settled records for those who ask, off the supervisor's thread.
+//! Reading settled records for those who ask, and whatever else would hold up the thread that serves everybody.
 
 use std::sync::Arc;
 
+use axum::Json;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
 use super::peer::{forbidden, untold};
-use super::{Peer, State};
+use super::{Peer, Rights, State};
 use crate::command::{Refused, RefusedCode, TaskRef};
 use crate::store::{ReadError, Store};
 use crate::supervisor::core::Resolved;
@@ -29,6 +34,17 @@ impl State {
             Resolved::Live(task) => Ok(*task),
             Resolved::Settled(id) => self.read(id).await,
         }
+    }
+
+    /// The task that a reference names, for a peer that may look at it; a task does not even learn which
+    /// others there are.
+    pub(super) async fn show_to(&self, peer: &Peer, reference: TaskRef) -> Result<Task, Refused> {
+        if *peer == Peer::Owner {
+            return self.find(&reference).await;
+        }
+        let id = self.id_for(peer, reference).await?;
+        self.check(peer, Rights::Look(id)).await?;
+        self.record(id).await
     }
 
     /// The id that a reference names.
@@ -58,7 +74,28 @@ fn read_one(store: &Store, id: TaskId) -> Result<Task, Refused> {
     })
 }
 
-/// Runs file work off the async threads.
+/// What is longer than this is read from or put into JSON elsewhere: it would take about a millisecond.
+pub(super) const LONG: usize = 64 * 1024;
+
+/// An answer as JSON; `bytes` is about its length.
+pub(super) async fn json<T: Serialize + Send + 'static>(bytes: usize, answer: T) -> Result<Response, Refused> {
+    if bytes <= LONG {
+        return Ok(Json(answer).into_response());
+    }
+    let text = blocking(move || serde_json::to_vec(&answer)).await?;
+    let text = text.map_err(|e| Refused::new(RefusedCode::Internal, format!("the answer cannot be written: {e}")))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+/// About how long a record is as JSON.
+pub(super) fn weight(task: &Task) -> usize {
+    let overrides: usize = task.env_overrides.iter().map(|(k, v)| k.len() + v.len() + 6).sum();
+    let texts = [&task.command, &task.cwd, &task.prompt, &task.name, &task.result, &task.key];
+    let lists = task.history.len() + task.notices.len() + task.questions.len() + task.extra.len();
+    1024 + overrides + texts.iter().map(|text| text.len()).sum::<usize>() + 128 * lists
+}
+
+/// Runs what may last (files, long JSON) off the thread that serves everybody.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
     tokio::task::spawn_blocking(work)
         .await

@@ -1,105 +1,139 @@
-//! Tells followers that a log has grown: one inotify watcher for all of them, through `notify`.
+//! Tells followers that a log has grown: one inotify instance for all of them.
 //!
-//! When the kernel has no more watches to give, a follower looks every 200 ms instead.
+//! Its events are read on the thread that serves the API, where the followers are: between a write in a task
+//! and the bytes on a follower's connection lies one wake. When the kernel has no more watches to give, a
+//! follower looks every 200 ms instead.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::Notify;
+use rustix::fs::inotify;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
 
 /// How often a follower looks that could get no watch.
 const POLL: Duration = Duration::from_millis(200);
 
-type Paths = Arc<Mutex<HashMap<PathBuf, (Arc<Notify>, usize)>>>;
+/// How often a watched file is looked at all the same: a lost event must not stall a follower for ever.
+const LOOK: Duration = Duration::from_secs(5);
 
-/// The shared watcher; made when the first follower comes.
+/// The shared instance; made when the first follower comes.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tails {
-    paths: Paths,
-    watcher: Arc<Mutex<Option<RecommendedWatcher>>>,
+pub(super) struct Tails(Arc<Mutex<Watches>>);
+
+#[derive(Debug, Default)]
+struct Watches {
+    inotify: Option<Arc<AsyncFd<OwnedFd>>>,
+    /// By watch descriptor: all followers of one file share it. The sender knows how many there are.
+    files: HashMap<i32, watch::Sender<()>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Watches {
+    fn instance(&mut self, tails: &Tails) -> io::Result<Arc<AsyncFd<OwnedFd>>> {
+        if let Some(inotify) = &self.inotify {
+            return Ok(Arc::clone(inotify));
+        }
+        let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let fd = Arc::new(register(fd)?);
+        tokio::spawn(listen(Arc::clone(&fd), tails.clone()));
+        self.inotify = Some(Arc::clone(&fd));
+        Ok(fd)
+    }
+}
+
+/// Puts the descriptor into the runtime's own wait.
+#[allow(unsafe_code)]
+fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by what is returned, which hands it to nobody who could close it.
+    Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
 impl Tails {
-    /// Watches a file for growth, until the tail is dropped.
-    pub(super) fn tail(&self, path: &Path) -> Tail {
-        let mut paths = lock(&self.paths);
-        let entry = paths.entry(path.to_owned()).or_default();
-        entry.1 += 1;
-        let (grown, first) = (Arc::clone(&entry.0), entry.1 == 1);
-        drop(paths);
-        let watched = !first || self.watch(path).inspect_err(|error| tracing::debug!(%error, "polling a log")).is_ok();
-        Tail { path: path.to_owned(), grown, watched, tails: self.clone() }
+    /// Watches an open file for growth, until the tail is dropped.
+    pub(super) fn tail(&self, file: &File) -> Tail {
+        let watch = self.watch(file).inspect_err(|error| tracing::debug!(%error, "polling a log")).ok();
+        Tail { watch, tails: self.clone() }
     }
 
-    fn watch(&self, path: &Path) -> notify::Result<()> {
-        let mut watcher = lock(&self.watcher);
-        if watcher.is_none() {
-            let paths = Arc::clone(&self.paths);
-            *watcher =
-                Some(notify::recommended_watcher(move |event: notify::Result<notify::Event>| ring(&paths, event))?);
-        }
-        watcher.as_mut().map_or(Ok(()), |w| w.watch(path, RecursiveMode::NonRecursive))
+    fn watch(&self, file: &File) -> io::Result<(i32, watch::Receiver<()>)> {
+        let mut watches = self.lock();
+        let inotify = watches.instance(self)?;
+        // By descriptor: the name may be another file's by now.
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let wd = inotify::add_watch(inotify.get_ref(), path, inotify::WatchFlags::MODIFY)?;
+        let grown = watches.files.entry(wd).or_insert_with(|| watch::channel(()).0);
+        Ok((wd, grown.subscribe()))
     }
 
-    fn unwatch(&self, path: &Path) {
-        let mut paths = lock(&self.paths);
-        let Some(entry) = paths.get_mut(path) else { return };
-        entry.1 -= 1;
-        if entry.1 > 0 {
-            return;
-        }
-        paths.remove(path);
-        drop(paths);
-        if let Some(watcher) = lock(&self.watcher).as_mut() {
-            // The file may be gone, and its watch with it.
-            let _ = watcher.unwatch(path);
-        }
+    fn lock(&self) -> MutexGuard<'_, Watches> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Wakes the followers of the files that an event names; an error or overflow wakes all.
-fn ring(paths: &Paths, event: notify::Result<notify::Event>) {
-    let paths = lock(paths);
-    match event {
-        Ok(event) if !event.need_rescan() => {
-            for path in &event.paths {
-                if let Some((grown, _)) = paths.get(path) {
-                    grown.notify_waiters();
-                    grown.notify_one();
+/// Wakes the followers of the files that have grown, for as long as the daemon lives.
+async fn listen(inotify: Arc<AsyncFd<OwnedFd>>, tails: Tails) {
+    while let Ok(mut ready) = inotify.readable().await {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(inotify.get_ref(), &mut buffer);
+        loop {
+            match events.next() {
+                Ok(event) => wake(&tails.lock(), &event),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "logs cannot be watched any more; followers look now and then");
+                    return;
                 }
             }
         }
-        Ok(_) | Err(_) => paths.values().for_each(|(grown, _)| grown.notify_waiters()),
+        ready.clear_ready();
+    }
+}
+
+/// Events that were lost may have been anybody's.
+fn wake(watches: &Watches, event: &inotify::Event<'_>) {
+    if event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
+        watches.files.values().for_each(|grown| grown.send_replace(()));
+    } else if let Some(grown) = watches.files.get(&event.wd()) {
+        grown.send_replace(());
     }
 }
 
 /// A watch on one log.
 #[derive(Debug)]
 pub(super) struct Tail {
-    path: PathBuf,
-    grown: Arc<Notify>,
-    watched: bool,
+    watch: Option<(i32, watch::Receiver<()>)>,
     tails: Tails,
 }
 
 impl Tail {
-    /// Returns when the file may have grown.
-    pub(super) async fn grown(&self) {
-        // Even a watched file is looked at now and then: a lost event must not stall a follower for ever.
-        let limit = if self.watched { Duration::from_secs(5) } else { POLL };
-        let _ = tokio::time::timeout(limit, self.grown.notified()).await;
+    /// Returns when the file may have grown since it was last asked; `true`: because a while has passed.
+    pub(super) async fn grown(&mut self) -> bool {
+        let Some((_, grown)) = &mut self.watch else {
+            tokio::time::sleep(POLL).await;
+            return true;
+        };
+        tokio::time::timeout(LOOK, grown.changed()).await.is_err()
     }
 }
 
 impl Drop for Tail {
     fn drop(&mut self) {
-        self.tails.unwatch(&self.path);
+        let Some((wd, grown)) = self.watch.take() else { return };
+        let mut watches = self.tails.lock();
+        drop(grown);
+        if watches.files.get(&wd).is_some_and(|grown| grown.receiver_count() > 0) {
+            return;
+        }
+        watches.files.remove(&wd);
+        if let Some(inotify) = &watches.inotify {
+            // The file may be gone, and its watch with it.
+            let _ = inotify::remove_watch(inotify.get_ref(), wd);
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The routes of tasks: list, start, show, stop, retry, raise, remove.
 
 use std::path::Path as FsPath;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -8,16 +10,15 @@ use axum::extract::{Extension, Query, State as Extract};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use tokio::sync::broadcast::error::RecvError;
 
-use super::extract::{Named, Sent};
+use super::extract::{Named, Unread};
 use super::peer::surface;
-use super::read::blocking;
-use super::{Error, Peer, Rights, State, bad_input, json_or_default, wait_of};
-use crate::command::{Env, EnvValue, ListQuery, Listing, Refused, RefusedCode, StartRequest, Started, StopRequest};
+use super::read::{LONG, blocking, json, weight};
+use super::{Error, Peer, Rights, State, bad_input, json_or_default, listing, wait_of};
+use crate::command::{Env, EnvValue, ListQuery, Refused, RefusedCode, StartRequest, Started, StopRequest};
 use crate::store;
 use crate::supervisor::core::{Ask, NewTask, Reply, Resolved, list_cursor};
-use crate::supervisor::{Event, leaving};
+use crate::supervisor::{Fits, leaving};
 use crate::task::{Kind, Task, TaskId};
 
 /// A task waits for this many others at most: each is looked up on the supervisor's thread.
@@ -36,7 +37,7 @@ pub(super) async fn list(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
     query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<Json<Listing>, Error> {
+) -> Result<Response, Error> {
     state.check(&peer, Rights::Own).await?;
     let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
     if let Some(cursor) = query.cursor.as_deref().filter(|c| !c.is_empty() && list_cursor(c).is_none()) {
@@ -45,13 +46,15 @@ pub(super) async fn list(
             .into());
     }
     let page = state.supervisor.query(move |core| core.list(&query)).await?;
-    let history = state.read_history(page.history).await?;
-    Ok(Json(Listing { active: page.active, history, next: page.next, total: page.total }))
+    Ok(listing::answer(state, page).await?)
 }
 
 impl State {
     /// Ended tasks as they stand: those that are still live from the state, the others from disk.
     pub(super) async fn read_history(&self, ids: Vec<TaskId>) -> Result<Vec<Task>, Refused> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let asked = ids.clone();
         let live: Vec<Option<Task>> =
             self.supervisor.query(move |core| asked.iter().map(|id| core.task(*id).cloned()).collect()).await?;
@@ -80,15 +83,18 @@ pub(super) async fn start(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
-    Sent(body): Sent,
+    body: Unread,
 ) -> Result<Response, Error> {
     state.check(&peer, Rights::Dispatch).await?;
-    let (requests, many) = match parse_start(&body)? {
-        StartBody::Many(requests) => (requests, true),
-        StartBody::One(request) => (vec![*request], false),
-    };
+    let body = body.read().await?;
     let workspace = state.fixed.workspace.clone();
-    let (tasks, envs) = blocking(move || prepare(requests, &workspace)).await??;
+    let (requests, many) =
+        if body.len() <= LONG { parse_start(&body)? } else { blocking(move || parse_start(&body)).await?? };
+    let (tasks, envs) = if requests.len() == 1 && is_short(&requests) && are_at_hand(&requests, &workspace) {
+        prepare(requests, &workspace, |_| true)?
+    } else {
+        blocking(move || prepare(requests, &workspace, FsPath::is_dir)).await??
+    };
     let reply = state.supervisor.ask(peer.actor(surface(&headers)), Ask::Start { tasks, envs }).await?;
     let Reply::Started(started) = reply else { return Err(unexpected().into()) };
     let fresh = started.iter().any(|(_, fresh)| *fresh) || started.is_empty();
@@ -101,27 +107,52 @@ pub(super) async fn start(
         answers.push(Started { instance_id: task.id, task });
     }
     let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
+    let bytes = answers.iter().map(|answer| weight(&answer.task)).sum();
     if many {
-        return Ok((status, Json(answers)).into_response());
+        return Ok((status, json(bytes, answers).await?).into_response());
     }
     let answer = answers.pop().ok_or_else(unexpected)?;
-    Ok((status, Json(answer)).into_response())
+    Ok((status, json(bytes, answer).await?).into_response())
 }
 
-fn parse_start(body: &[u8]) -> Result<StartBody, Error> {
+/// Whether preparing this takes no longer than a moment.
+fn is_short(requests: &[StartRequest]) -> bool {
+    requests.iter().flat_map(|request| &request.env).map(|env| env.len()).sum::<usize>() <= 512
+}
+
+/// Whether the kernel knows without asking a disk or a server that the folders of the tasks are there. It may
+/// not know, or be too old to say.
+fn are_at_hand(requests: &[StartRequest], workspace: &FsPath) -> bool {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    requests.iter().all(|request| {
+        let path = workspace.join(&request.cwd);
+        rustix::fs::openat2(CWD, &path, flags, Mode::empty(), ResolveFlags::CACHED).is_ok()
+    })
+}
+
+/// The requests, and whether they came as a list.
+fn parse_start(body: &[u8]) -> Result<(Vec<StartRequest>, bool), Error> {
     let first = body.iter().find(|b| !b.is_ascii_whitespace());
     let parsed = if first == Some(&b'[') {
         serde_json::from_slice(body).map(StartBody::Many)
     } else {
         serde_json::from_slice(body).map(|one| StartBody::One(Box::new(one)))
     };
-    parsed.map_err(|e| bad_input("body", &e, StatusCode::BAD_REQUEST))
+    match parsed.map_err(|e| bad_input("body", &e, StatusCode::BAD_REQUEST))? {
+        StartBody::Many(requests) => Ok((requests, true)),
+        StartBody::One(request) => Ok((vec![*request], false)),
+    }
 }
 
 type Prepared = (Vec<NewTask>, Vec<(String, Env)>);
 
-/// Checks everything that needs no state and finds out what needs IO.
-fn prepare(requests: Vec<StartRequest>, workspace: &FsPath) -> Result<Prepared, Refused> {
+/// Checks everything that needs no state and finds out what needs IO; `is_dir` tells whether a folder is there.
+fn prepare(
+    requests: Vec<StartRequest>,
+    workspace: &FsPath,
+    is_dir: impl Fn(&FsPath) -> bool,
+) -> Result<Prepared, Refused> {
     if requests.len() > BATCH_MAX {
         let message = format!("{} tasks in one request are more than {BATCH_MAX}", requests.len());
         return Err(Refused::new(RefusedCode::TooLarge, message).hint("send them in several requests"));
@@ -134,7 +165,7 @@ fn prepare(requests: Vec<StartRequest>, workspace: &FsPath) -> Result<Prepared, 
         if let Some(env) = &mut request.env {
             env.retain(|name, _| !is_secret(name));
         }
-        request.cwd = folder(&request.cwd, workspace)?;
+        request.cwd = folder(&request.cwd, workspace, &is_dir)?;
         let mut env_digest = if request.same_env { before.clone() } else { String::new() };
         if let Some(env) = request.env.take() {
             env_digest = store::env_digest(&env);
@@ -223,9 +254,9 @@ fn check_sizes(request: &StartRequest) -> Result<(), Refused> {
     Ok(())
 }
 
-fn folder(cwd: &str, workspace: &FsPath) -> Result<String, Refused> {
+fn folder(cwd: &str, workspace: &FsPath, is_dir: impl Fn(&FsPath) -> bool) -> Result<String, Refused> {
     let path = if cwd.is_empty() { workspace.to_owned() } else { workspace.join(cwd) };
-    if !path.is_dir() {
+    if !is_dir(&path) {
         let message = format!("there is no folder {}", path.display());
         return Err(Refused::new(RefusedCode::BadRequest, message).hint("name one that exists with --cwd"));
     }
@@ -249,42 +280,47 @@ pub(super) async fn show(
     Extension(peer): Extension<Peer>,
     Named(reference): Named,
     query: Result<Query<ShowQuery>, QueryRejection>,
-) -> Result<Json<Task>, Error> {
+) -> Result<Response, Error> {
     let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
-    let id = state.id_for(&peer, reference).await?;
-    state.check(&peer, Rights::Look(id)).await?;
-    Ok(Json(state.wait_for(id, &query).await?))
+    let task = state.show_to(&peer, reference).await?;
+    let task = if query.wait.is_some() { state.wait_for(task, &query).await? } else { task };
+    Ok(json(weight(&task), task).await?)
 }
 
 impl State {
     /// The task as it stands when it has ended or a question opened; else after the time is up.
-    async fn wait_for(&self, id: TaskId, query: &ShowQuery) -> Result<Task, Refused> {
+    async fn wait_for(&self, task: Task, query: &ShowQuery) -> Result<Task, Refused> {
+        let id = task.id;
         let deadline = tokio::time::Instant::now() + wait_of(query.wait);
-        // Listen first, then look: nothing that happens in between is missed.
-        let mut bell = self.supervisor.listen();
+        let seen = query.seen.clone();
+        let fits: Fits = Arc::new(move |task| task.status.is_ended() || asks_news(task, seen.as_deref()));
+        if fits(&task) {
+            return Ok(task);
+        }
+        let mut left = self.leave.subscribe();
         loop {
-            let task = self.record(id).await?;
-            if task.status.is_ended() || asks_news(&task, query.seen.as_deref()) || query.wait.is_none() {
-                return Ok(task);
-            }
-            let rung = tokio::time::timeout_at(deadline, async {
-                loop {
-                    match bell.recv().await {
-                        Ok(Event::Task { id: other }) if other == id => return true,
-                        Ok(Event::Task { .. } | Event::Notice { .. }) => {}
-                        Err(RecvError::Lagged(_)) => return true,
-                        Ok(Event::Leaving) | Err(RecvError::Closed) => return false,
+            tokio::select! {
+                biased;
+                found = self.supervisor.when(id, Arc::clone(&fits)) => match found? {
+                    Some(task) => return Ok(*task),
+                    None => {
+                        let task = self.record(id).await?;
+                        if fits(&task) {
+                            return Ok(task);
+                        }
                     }
-                }
-            });
-            match rung.await {
-                Ok(true) => {}
-                Ok(false) => return Err(leaving()),
-                Err(_) => return self.record(id).await,
+                },
+                () = async { drop(left.wait_for(|left| *left).await) } => return Err(leaving()),
+                () = tokio::time::sleep_until(deadline) => return self.record(id).await,
             }
+            // A record that is not live and not ended is a rare thing, and no reason to run in circles.
+            tokio::time::sleep_until(deadline.min(tokio::time::Instant::now() + LOOK_AGAIN)).await;
         }
     }
 }
+
+/// The pause before another look at a record that is not held by the supervisor and has not ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Whether a question is open that the client was not told of yet.
 fn asks_news(task: &Task, seen: Option<&str>) -> bool {
@@ -297,11 +333,11 @@ pub(super) async fn stop(
     Extension(peer): Extension<Peer>,
     Named(reference): Named,
     headers: HeaderMap,
-    Sent(body): Sent,
-) -> Result<Json<Task>, Error> {
-    let request: StopRequest = json_or_default(&body)?;
+    body: Unread,
+) -> Result<Response, Error> {
     let id = state.id_for(&peer, reference).await?;
     state.check(&peer, Rights::Stop(id)).await?;
+    let request: StopRequest = json_or_default(&body.read().await?)?;
     state.change(&peer, &headers, Ask::Stop { id, reason: request.reason }).await
 }
 
@@ -310,7 +346,7 @@ pub(super) async fn retry(
     Extension(peer): Extension<Peer>,
     Named(reference): Named,
     headers: HeaderMap,
-) -> Result<Json<Task>, Error> {
+) -> Result<Response, Error> {
     state.check(&peer, Rights::Own).await?;
     let id = state.id_for(&peer, reference).await?;
     state.change(&peer, &headers, Ask::Retry { id }).await
@@ -342,9 +378,9 @@ pub(super) async fn remove(
 }
 
 impl State {
-    async fn change(&self, peer: &Peer, headers: &HeaderMap, ask: Ask) -> Result<Json<Task>, Error> {
+    async fn change(&self, peer: &Peer, headers: &HeaderMap, ask: Ask) -> Result<Response, Error> {
         match self.supervisor.ask(peer.actor(surface(headers)), ask).await? {
-            Reply::Task(task) => Ok(Json(*task)),
+            Reply::Task(task) => Ok(json(weight(&task), task).await?),
             Reply::Started(_) | Reply::Ids(_) | Reply::Done => Err(unexpected().into()),
         }
     }

@@ -5,6 +5,7 @@
 //! (`{"type":"log","id":...,"from":...,"bytes":"<base64>"}`), and `{"unfollow":"ID"}` to end it.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc};
 
+use super::read::{LONG, blocking, weight};
 use super::{Error, Peer, Rights, State, bad_input, logs};
 use crate::command::{ListQuery, Refused, TaskRef};
 use crate::supervisor::Event;
@@ -26,6 +28,9 @@ const FRAME_MAX: usize = 64 * 1024;
 
 /// Log chunks that wait for a slow client; the followers wait for it, the daemon does not.
 const LOG_QUEUE: usize = 16;
+
+/// How long a client may take to make room for a message.
+const SEND_WITHIN: Duration = Duration::from_secs(10);
 
 /// Logs that one client may follow at once.
 const FOLLOW_MAX: usize = 32;
@@ -88,24 +93,43 @@ impl Session {
     }
 
     async fn send(&mut self, value: &Value) -> Result<(), Over> {
-        self.socket.send(Message::Text(Utf8Bytes::from(value.to_string()))).await.map_err(|_| Over)
+        self.send_text(value.to_string()).await
+    }
+
+    /// A client that does not read is let go: it would hold what waits for it for ever.
+    async fn send_text(&mut self, text: String) -> Result<(), Over> {
+        let sent = self.socket.send(Message::Text(Utf8Bytes::from(text)));
+        tokio::time::timeout(SEND_WITHIN, sent).await.map_err(|_| Over)?.map_err(|_| Over)
+    }
+
+    /// Sends what may be long: it becomes JSON elsewhere.
+    async fn send_long(&mut self, bytes: usize, value: impl FnOnce() -> Value + Send + 'static) -> Result<(), Over> {
+        let text = if bytes <= LONG {
+            value().to_string()
+        } else {
+            blocking(move || value().to_string()).await.map_err(|_| Over)?
+        };
+        self.send_text(text).await
     }
 
     async fn snapshot(&mut self) -> Result<(), Over> {
         let page = self.state.supervisor.query(|core| (core.list(&ListQuery::default()), core.notice_seq())).await;
         let (page, cursor) = page.map_err(|_| Over)?;
         let history = self.state.read_history(page.history).await.map_err(|_| Over)?;
-        let snapshot = json!({
-            "type": "snapshot", "active": page.active, "history": history, "next": page.next,
-            "total": page.total, "cursor": cursor,
-        });
-        self.send(&snapshot).await
+        let bytes = page.active.iter().chain(&history).map(weight).sum();
+        let snapshot = move || {
+            json!({
+                "type": "snapshot", "active": page.active, "history": history, "next": page.next,
+                "total": page.total, "cursor": cursor,
+            })
+        };
+        self.send_long(bytes, snapshot).await
     }
 
     async fn rung(&mut self, event: Result<Event, broadcast::error::RecvError>) -> Result<(), Over> {
         match event {
             Ok(Event::Task { id }) => match self.state.record(id).await {
-                Ok(task) => self.send(&json!({ "type": "task", "task": task })).await,
+                Ok(task) => self.send_long(weight(&task), move || json!({ "type": "task", "task": task })).await,
                 Err(_) => self.send(&json!({ "type": "removed", "id": id })).await,
             },
             Ok(Event::Notice { seq }) => self.notice(seq).await,
@@ -119,7 +143,8 @@ impl Session {
         let Some((_, id)) = found.map_err(|_| Over)?.first().copied() else { return Ok(()) };
         let Ok(task) = self.state.record(id).await else { return Ok(()) };
         let Some(notice) = task.notices.iter().find(|n| n.seq == seq).cloned() else { return Ok(()) };
-        self.send(&json!({ "type": "notice", "notice": notice, "task": task })).await
+        let bytes = weight(&task);
+        self.send_long(bytes, move || json!({ "type": "notice", "notice": notice, "task": task })).await
     }
 
     async fn said(&mut self, message: Message) -> Result<(), Over> {

@@ -23,6 +23,12 @@ fn main() -> ExitCode {
             return ExitCode::from(refused.code.exit());
         }
     };
+    let world = world(cli.workspace);
+    if let Some(verb) = cli.verb {
+        let code = octo::cli::run(&world, verb);
+        // Everything was flushed: whoever waits for this process need not wait until it has cleaned up.
+        std::process::exit(code.into());
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
@@ -30,11 +36,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let world = world(cli.workspace);
-    let code = match cli.verb {
-        Some(verb) => runtime.block_on(octo::cli::run(&world, verb)),
-        None => repl::run(&runtime, world, history()),
-    };
+    let code = repl::run(&runtime, world, history());
     // Whatever still runs on a helper thread (a blocked read) must not hold the exit up.
     runtime.shutdown_background();
     ExitCode::from(code)
@@ -47,7 +49,7 @@ fn world(workspace: Option<PathBuf>) -> World {
         home: std::env::home_dir(),
         vars: std::env::vars_os().collect(),
         octod: octod(),
-        surface: "cli",
+        surface: octo::cli::CLI,
         terminal: terminal(),
         out: RefCell::new(Box::new(std::io::stdout())),
         data: directories::ProjectDirs::from("", "", "octo").map(|d| d.data_dir().to_owned()),

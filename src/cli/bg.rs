@@ -56,8 +56,11 @@ pub struct BgArgs {
 
 /// Starts the tasks and tells their ids.
 pub(super) async fn run(world: &World, args: BgArgs) -> Result<(), Failure> {
+    let mut client = world.client()?;
+    if args.batch.is_none() {
+        client = client.ahead();
+    }
     let base = request(world, &args)?;
-    let client = world.client()?;
     let started = match &args.batch {
         None => {
             let command = command_line(&args.command)?;

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -38,7 +38,7 @@ pub(super) async fn run(world: &World, kill_tasks: bool) -> Result<(), Failure> 
         Err(refused) if refused.code == RefusedCode::Unavailable => None,
         Err(refused) => return Err(refused.into()),
     };
-    if gone(&client, process).await {
+    if gone(&client, process) {
         return Ok(());
     }
     let message = format!("the daemon was asked to stop and has not exited after {} s", EXIT_WITHIN.as_secs());
@@ -85,29 +85,26 @@ fn watch(pid: u32) -> Option<OwnedFd> {
 }
 
 /// Waits for the daemon's end.
-async fn gone(client: &Client, process: Option<OwnedFd>) -> bool {
-    let Some(process) = process else { return no_longer_listens(client).await };
+fn gone(client: &Client, process: Option<OwnedFd>) -> bool {
+    let Some(process) = process else { return no_longer_listens(client) };
     let limit = Timespec { tv_sec: EXIT_WITHIN.as_secs() as i64, tv_nsec: 0 };
-    let wait = move || {
-        let mut fds = [PollFd::new(&process, PollFlags::IN)];
-        loop {
-            match rustix::event::poll(&mut fds, Some(&limit)) {
-                Err(rustix::io::Errno::INTR) => {}
-                result => return matches!(result, Ok(n) if n > 0),
-            }
+    let mut fds = [PollFd::new(&process, PollFlags::IN)];
+    loop {
+        match rustix::event::poll(&mut fds, Some(&limit)) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return matches!(result, Ok(n) if n > 0),
         }
-    };
-    tokio::task::spawn_blocking(wait).await.unwrap_or(false)
+    }
 }
 
 /// Without a handle on the process: until nobody listens.
-async fn no_longer_listens(client: &Client) -> bool {
-    let until = tokio::time::Instant::now() + EXIT_WITHIN;
-    while tokio::time::Instant::now() < until {
+fn no_longer_listens(client: &Client) -> bool {
+    let until = Instant::now() + EXIT_WITHIN;
+    while Instant::now() < until {
         if !client.runs() {
             return true;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        std::thread::sleep(Duration::from_millis(20));
     }
     false
 }

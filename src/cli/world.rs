@@ -13,6 +13,9 @@ use crate::command::{Env, EnvValue, Refused, RefusedCode};
 use crate::render::View;
 use crate::workspace::Workspace;
 
+/// The surface of the command line.
+pub const CLI: &str = "cli";
+
 /// What is known of the terminal behind standard output.
 #[derive(Debug, Clone, Copy)]
 pub struct Terminal {
@@ -99,14 +102,15 @@ impl World {
         Ok(self.found.get_or_init(|| found))
     }
 
-    /// The client of the workspace's daemon.
+    /// The client of the workspace's daemon. That of the command line blocks.
     ///
     /// # Errors
     /// When the workspace cannot be used.
     pub fn client(&self) -> Result<Client, Refused> {
         let workspace = self.workspace()?.clone();
         let inside_task = self.inside_task_of(&workspace);
-        Ok(Client::new(Door { workspace, octod: self.octod.clone(), inside_task }, self.surface))
+        let client = Client::new(Door { workspace, octod: self.octod.clone(), inside_task }, self.surface);
+        Ok(if self.surface == CLI { client.blocking() } else { client })
     }
 
     /// The environment says that this process is part of a task of the workspace. (A task of another

@@ -1,15 +1,14 @@
 //! One HTTP/1 exchange over a Unix socket, and how it can go wrong.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::{HeaderMap, Method, Request};
-use hyper_util::rt::TokioIo;
+use hyper::Method;
+use hyper::body::Bytes;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
 
+use super::wire::{Answer, Wire};
 use crate::command::{ErrorBody, Refused, RefusedCode, TaskRef};
 use crate::workspace::Workspace;
 
@@ -83,11 +82,14 @@ pub(super) struct Call {
     pub(super) waits: bool,
     /// How long the daemon may hold the answer back, on top of the usual.
     pub(super) slow: Duration,
+    /// After this nobody wants the answer any more.
+    pub(super) until: Option<Instant>,
 }
 
 impl Call {
     pub(super) fn new(method: Method, path: impl Into<String>) -> Self {
-        Call { method, path: path.into(), body: None, repeatable: false, waits: false, slow: Duration::ZERO }
+        let (body, slow, until) = (None, Duration::ZERO, None);
+        Call { method, path: path.into(), body, repeatable: false, waits: false, slow, until }
     }
 
     pub(super) fn get(path: impl Into<String>) -> Self {
@@ -113,43 +115,47 @@ impl Call {
         self
     }
 
+    pub(super) fn until(mut self, until: Option<Instant>) -> Self {
+        self.until = until;
+        self
+    }
+
     pub(super) fn waits(mut self) -> Self {
         self.waits = true;
         self
     }
 }
 
-/// An answer whose status was good; its body is still to be read.
-#[derive(Debug)]
-pub(super) struct Exchange {
-    pub(super) headers: HeaderMap,
-    pub(super) body: Incoming,
+/// The bytes of a request.
+fn request(call: &Call, surface: &str) -> Vec<u8> {
+    let mut text = format!("{} {} HTTP/1.1\r\nhost: octo\r\nx-octo-client: {surface}\r\n", call.method, call.path);
+    if let Some(body) = &call.body {
+        let _ = write!(text, "content-type: application/json\r\ncontent-length: {}\r\n", body.len());
+    }
+    text.push_str("\r\n");
+    let mut bytes = text.into_bytes();
+    bytes.extend_from_slice(call.body.as_deref().unwrap_or_default());
+    bytes
 }
 
-/// Sends one request and reads the head of its answer; an error status becomes its refusal.
-pub(super) async fn exchange(stream: UnixStream, call: &Call, surface: &str) -> Result<Exchange, Trouble> {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| Trouble::CutOff)?;
-    tokio::spawn(connection);
-    let mut request = Request::builder()
-        .method(call.method.clone())
-        .uri(&call.path)
-        .header("host", "octo")
-        .header("x-octo-client", surface);
-    if call.body.is_some() {
-        request = request.header("content-type", "application/json");
+/// Sends one request and reads the head of its answer; an error status becomes its refusal. The body of the
+/// answer that is returned is still to be read.
+pub(super) async fn exchange(mut wire: Wire, call: &Call, surface: &str) -> Result<Answer, Trouble> {
+    if let Err(error) = wire.send(&request(call, surface)).await
+        && error.kind() == ErrorKind::WouldBlock
+    {
+        return Err(Trouble::Silent);
     }
-    let request = request
-        .body(Full::new(call.body.clone().unwrap_or_default()))
-        .map_err(|e| Trouble::Refused(Refused::new(RefusedCode::BadRequest, format!("no possible request: {e}"))))?;
-    let answer = sender.send_request(request).await.map_err(|_| Trouble::CutOff)?;
-    let status = answer.status();
-    let (head, body) = answer.into_parts();
-    if status.is_success() {
-        return Ok(Exchange { headers: head.headers, body });
+    // What could not be sent to its end may have been refused before that: the answer says.
+    let mut answer = Answer::read(wire).await.map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => Trouble::Silent,
+        _ => Trouble::CutOff,
+    })?;
+    if (200..300).contains(&answer.status) {
+        return Ok(answer);
     }
-    let body = body.collect().await.map_err(|_| Trouble::CutOff)?.to_bytes();
-    Err(Trouble::Refused(refusal(status.as_u16(), &body)))
+    let body = answer.rest().await.map_err(|_| Trouble::CutOff)?;
+    Err(Trouble::Refused(refusal(answer.status, &body)))
 }
 
 /// The refusal in an error answer; one is made up from the status when the body is not the contract's.
@@ -174,8 +180,8 @@ fn refusal(status: u16, body: &[u8]) -> Refused {
 }
 
 /// Reads the whole body as JSON.
-pub(super) async fn read_json<T: DeserializeOwned>(answer: Exchange) -> Result<T, Trouble> {
-    let body = answer.body.collect().await.map_err(|_| Trouble::CutOff)?.to_bytes();
+pub(super) async fn read_json<T: DeserializeOwned>(mut answer: Answer) -> Result<T, Trouble> {
+    let body = answer.rest().await.map_err(|_| Trouble::CutOff)?;
     serde_json::from_slice(&body).map_err(|e| {
         let message = format!("the daemon's answer is not understood: {e}");
         Trouble::Refused(

@@ -5,11 +5,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::VecDeque;
 
-use http_body_util::BodyExt;
 use hyper::body::Bytes;
 use serde::Deserialize;
 
-use super::http::{self, Call, Exchange};
+use super::http::{self, Call};
+use super::wire::Answer;
 use super::{Client, PAUSE, Trouble, sse};
 use crate::command::{Refused, RefusedCode, TaskRef};
 use crate::task::Status;
@@ -40,7 +40,7 @@ pub struct LogStream {
     client: Client,
     task: TaskRef,
     query: LogQuery,
-    answer: Option<Exchange>,
+    answer: Option<Answer>,
     parser: sse::Parser,
     ready: VecDeque<LogEvent>,
     /// The next byte that is wanted; known once the daemon has answered.
@@ -100,19 +100,15 @@ impl LogStream {
                 return Ok(None);
             }
             let Some(answer) = &mut self.answer else {
-                tokio::time::sleep(PAUSE).await;
+                self.client.pause(PAUSE).await;
                 self.open().await?;
                 continue;
             };
-            match answer.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.take(data)?;
-                    }
-                }
+            match answer.piece().await {
+                Ok(Some(data)) => self.take(data)?,
                 // A followed log ends with its `end` event; a plain one with its body.
-                None if !self.query.follow => self.ended = true,
-                None | Some(Err(_)) => self.answer = None,
+                Ok(None) if !self.query.follow => self.ended = true,
+                Ok(None) | Err(_) => self.answer = None,
             }
         }
     }
@@ -134,7 +130,7 @@ impl LogStream {
             call = call.waits();
         }
         let answer = self.client.repeat(&call, async |answer| Ok::<_, Trouble>(answer)).await?;
-        let number = |name: &str| answer.headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
+        let number = |name: &str| answer.header(name)?.parse::<u64>().ok();
         if self.at.is_none() {
             self.size = number("x-octo-log-size").unwrap_or(0);
             if let Some(from) = number("x-octo-log-from") {

@@ -4,12 +4,11 @@
 //! daemon would end with the task. It waits instead.
 
 use std::io::Read;
-use std::process::Stdio;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tokio::net::UnixStream;
-
-use super::{Door, Trouble, http};
+use super::{Client, Door, Trouble, http};
 use crate::command::{Refused, RefusedCode};
 use crate::workspace::Workspace;
 
@@ -18,6 +17,9 @@ const START_WITHIN: Duration = Duration::from_secs(10);
 
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Between two looks at a daemon that is being started.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// How long `octod --detach` is left alone before another is tried: the holder of the lock may have
 /// been on its way out.
@@ -50,6 +52,14 @@ fn test_patience() -> Option<Duration> {
 }
 
 impl Patience {
+    /// The same, but no longer than this.
+    pub(super) fn at_most(self, limit: Duration) -> Patience {
+        match self {
+            Patience::For(own) => Patience::For(own.min(limit)),
+            Patience::Forever => Patience::For(limit),
+        }
+    }
+
     fn ran_out(self, since: Instant) -> bool {
         match self {
             Patience::For(limit) => since.elapsed() >= limit,
@@ -68,19 +78,19 @@ fn below_own_shim(workspace: &Workspace) -> bool {
 
 /// Connects, once.
 pub(super) fn connect(workspace: &Workspace) -> Result<UnixStream, Trouble> {
-    let stream = crate::workspace::connect(workspace).map_err(Trouble::Absent)?;
-    stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream)).map_err(Trouble::Absent)
+    crate::workspace::connect(workspace).map_err(Trouble::Absent)
 }
 
 /// Connects; where nobody listens, starts a daemon, or, inside a task, waits for it to come back.
-pub(super) async fn connect_or_start(door: &Door, patience: Patience) -> Result<UnixStream, Trouble> {
+pub(super) async fn connect_or_start(client: &Client) -> Result<UnixStream, Trouble> {
+    let door = &client.door;
     // The usual case costs nothing more: only who finds nobody has to know where it stands.
     match connect(&door.workspace) {
         Err(Trouble::Absent(e)) if http::is_absent(&e) => {}
         result => return result,
     }
     if door.inside_task || below_own_shim(&door.workspace) {
-        return wait_for(door, patience).await;
+        return wait_for(client).await;
     }
     let began = Instant::now();
     let mut started: Option<Instant> = None;
@@ -96,16 +106,17 @@ pub(super) async fn connect_or_start(door: &Door, patience: Patience) -> Result<
             ));
         }
         if started.is_none_or(|at| at.elapsed() >= START_AGAIN) {
-            spawn(door).await.map_err(Trouble::Start)?;
+            spawn(client).await.map_err(Trouble::Start)?;
             started = Some(Instant::now());
         } else {
-            tokio::time::sleep(PAUSE).await;
+            client.pause(PAUSE).await;
         }
     }
 }
 
 /// Waits for a daemon that somebody else starts.
-async fn wait_for(door: &Door, patience: Patience) -> Result<UnixStream, Trouble> {
+async fn wait_for(client: &Client) -> Result<UnixStream, Trouble> {
+    let Client { door, patience, .. } = client;
     let began = Instant::now();
     loop {
         match connect(&door.workspace) {
@@ -118,18 +129,19 @@ async fn wait_for(door: &Door, patience: Patience) -> Result<UnixStream, Trouble
                 "a command inside a task does not start the daemon; `octo daemon --detach` outside of it does",
             )));
         }
-        tokio::time::sleep(PAUSE).await;
+        client.pause(PAUSE).await;
     }
 }
 
 /// Runs `octod --detach`, until it has a daemon ready, or another one holds the place, or somebody listens.
-async fn spawn(door: &Door) -> Result<(), Refused> {
+async fn spawn(client: &Client) -> Result<(), Refused> {
+    let door: &Door = &client.door;
     let failed = |why: String| {
         Refused::new(RefusedCode::Unavailable, format!("the daemon cannot be started: {why}"))
             .hint("`octo doctor` checks the workspace; `octo daemon` runs the daemon in the foreground")
     };
     let (mut said, theirs) = std::io::pipe().map_err(|e| failed(e.to_string()))?;
-    let mut child = tokio::process::Command::new(&door.octod)
+    let mut child = Command::new(&door.octod)
         .arg("--workspace")
         .arg(&door.workspace.root)
         .arg("--detach")
@@ -138,15 +150,19 @@ async fn spawn(door: &Door) -> Result<(), Refused> {
         .stderr(theirs)
         .spawn()
         .map_err(|e| failed(format!("{}: {e}", door.octod.display())))?;
-    let mut look = tokio::time::interval(PAUSE);
+    let mut looked = Instant::now();
     let status = loop {
-        tokio::select! {
-            status = child.wait() => break status.map_err(|e| failed(e.to_string()))?,
-            // Whoever lost the race has a daemon to talk to long before its own has given up.
-            _ = look.tick() => if connect(&door.workspace).is_ok() {
+        if let Some(status) = child.try_wait().map_err(|e| failed(e.to_string()))? {
+            break status;
+        }
+        // Whoever lost the race has a daemon to talk to long before its own has given up.
+        if looked.elapsed() >= PAUSE {
+            if connect(&door.workspace).is_ok() {
                 return Ok(());
             }
+            looked = Instant::now();
         }
+        client.pause(LOOK).await;
     };
     if status.success() || status.code() == Some(HELD) {
         return Ok(());

@@ -64,7 +64,7 @@ impl Client {
                 return Ok(Waited::TimedOut);
             }
             if !new && asked.elapsed() < NOTHING_NEW && left > NOTHING_NEW {
-                tokio::time::sleep(NOTHING_NEW).await;
+                self.pause(NOTHING_NEW).await;
             }
         }
     }
@@ -81,15 +81,16 @@ impl Client {
         // Whole seconds, rounded up: the deadline below cuts off what is too much.
         q.add("wait", &wait.as_millis().div_ceil(1000).to_string());
         q.add_opt("seen", seen.map(str::to_owned));
-        let call = Call::get(q.path()).repeatable().waits().slow(wait);
-        let poll = self.repeat(&call, http::read_json);
-        match deadline {
-            // A little longer than the poll itself: its answer is the better one.
-            Some(d) => {
-                let limit = d.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
-                tokio::time::timeout(limit, poll).await.map_or(Ok(None), |result| result.map(Some))
-            }
-            None => poll.await.map(Some),
+        // A little longer than the poll itself: its answer is the better one.
+        let until = deadline.map(|d| d + Duration::from_millis(500));
+        let call = Call::get(q.path()).repeatable().waits().slow(wait).until(until);
+        let client = match until {
+            Some(until) => self.patience(self.patience.at_most(until.saturating_duration_since(Instant::now()))),
+            None => self.clone(),
+        };
+        match client.repeat(&call, http::read_json).await {
+            Err(_) if until.is_some_and(|until| Instant::now() >= until) => Ok(None),
+            result => result.map(Some),
         }
     }
 }

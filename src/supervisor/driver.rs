@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::core::{Input, Now, Reply, RequestId};
+use super::core::{Core, Input, Now, Reply, RequestId};
 use super::engine::{Engine, Out};
+use super::waiters::Waiters;
 use super::{DISK_EVERY, Event, Message};
 use crate::command::Refused;
 use crate::exec::Executor;
@@ -87,6 +88,7 @@ pub(super) struct Driver<S, E> {
     seen: Vec<Input>,
     bell: broadcast::Sender<Event>,
     waiting: Waiting,
+    waiters: Waiters,
     next_request: RequestId,
     disk: DiskProbe,
     disk_due: Instant,
@@ -118,6 +120,7 @@ impl<S: Persist, E: Executor> Driver<S, E> {
             seen: Vec::new(),
             bell,
             waiting: HashMap::new(),
+            waiters: Waiters::default(),
             next_request: 0,
             disk,
             disk_due: Instant::now(),
@@ -202,10 +205,11 @@ impl<S: Persist, E: Executor> Driver<S, E> {
                 let request = self.next_request;
                 self.waiting.insert(request, reply);
                 if let Some(out) = self.engine.ask(request, actor, ask, now()) {
-                    tell(&mut self.waiting, &self.bell, out);
+                    tell(&self.engine.core, &mut self.waiting, &mut self.waiters, &self.bell, out);
                 }
             }
             Message::Query(look) => look(&self.engine.core),
+            Message::Wait(waiter) => self.waiters.add(&self.engine.core, waiter),
             Message::Note(note) => note(&mut self.engine.core),
             Message::Input(input) => self.engine.core.step(input, now()),
             Message::Quit(done) => self.quit = Some(done),
@@ -219,12 +223,12 @@ impl<S: Persist, E: Executor> Driver<S, E> {
                 self.engine.core.step(input, now());
             }
         }
-        let Driver { engine, waiting, bell, .. } = self;
-        engine.turn_telling(now(), |out| tell(waiting, bell, out));
+        let Driver { engine, waiting, waiters, bell, .. } = self;
+        engine.turn_telling(now(), |core, out| tell(core, waiting, waiters, bell, out));
     }
 }
 
-fn tell(waiting: &mut Waiting, bell: &broadcast::Sender<Event>, out: Out) {
+fn tell(core: &Core, waiting: &mut Waiting, waiters: &mut Waiters, bell: &broadcast::Sender<Event>, out: Out) {
     match out {
         Out::Reply { request, result } => {
             if let Some(reply) = waiting.remove(&request) {
@@ -232,6 +236,7 @@ fn tell(waiting: &mut Waiting, bell: &broadcast::Sender<Event>, out: Out) {
             }
         }
         Out::Ring(event) => {
+            waiters.rung(core, event);
             // No listener is no error: a doorbell may ring in an empty house.
             let _ = bell.send(event);
         }

@@ -111,13 +111,13 @@ impl<S: Persist, E: Executor> Engine<S, E> {
     /// As [`Engine::turn_telling`]; gathers what is to be told.
     pub fn turn(&mut self, now: Now) -> Vec<Out> {
         let mut out = Vec::new();
-        self.turn_telling(now, |one| out.push(one));
+        self.turn_telling(now, |_, one| out.push(one));
         out
     }
 
     /// Saves what is due, does what follows, until nothing is left to do now. Whoever waits is told as soon
     /// as what it waits for is saved; launches and clean-ups, which take longest, come last.
-    pub fn turn_telling(&mut self, now: Now, mut tell: impl FnMut(Out)) {
+    pub fn turn_telling(&mut self, now: Now, mut tell: impl FnMut(&Core, Out)) {
         for _ in 0..ROUNDS {
             self.core.tick(now);
             self.perform_free(now, &mut tell);
@@ -133,7 +133,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
 
     /// Looks at runs before the saves that follow from it, so that one save holds the end of a run and the
     /// launch of the next one.
-    fn perform_free(&mut self, now: Now, tell: &mut impl FnMut(Out)) {
+    fn perform_free(&mut self, now: Now, tell: &mut impl FnMut(&Core, Out)) {
         for _ in 0..ROUNDS {
             self.core.schedule(now);
             let free = self.core.take_free();
@@ -144,7 +144,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         }
     }
 
-    fn perform_all(&mut self, effects: Vec<Effect>, now: Now, tell: &mut impl FnMut(Out)) {
+    fn perform_all(&mut self, effects: Vec<Effect>, now: Now, tell: &mut impl FnMut(&Core, Out)) {
         let (mut launches, mut folds) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
@@ -152,7 +152,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
                 Effect::Fold { .. } | Effect::Recycle { .. } => folds.push(effect),
                 effect => {
                     if let Some(out) = self.perform(effect, now) {
-                        tell(out);
+                        tell(&self.core, out);
                     }
                 }
             }
@@ -160,7 +160,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
         self.launch_all(&launches, now);
         for effect in folds {
             if let Some(out) = self.perform(effect, now) {
-                tell(out);
+                tell(&self.core, out);
             }
         }
     }

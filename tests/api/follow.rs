@@ -1,6 +1,7 @@
 //! Following a log as server-sent events: from anywhere, without loss or repetition, to the end.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -73,6 +74,26 @@ fn a_follower_of_a_waiting_task_gets_its_output_when_it_runs() {
     world.until(&first, "running");
     std::fs::write(world.path("go"), "").unwrap();
     assert_eq!(follower.join().unwrap().0, b"was queued\n");
+}
+
+#[test]
+fn all_followers_of_one_log_get_a_line_when_it_is_written() {
+    let world = World::new();
+    let id =
+        world.bg("i=0; while [ $i -lt 4 ]; do while [ ! -e go$i ]; do sleep 0.01; done; echo $i; i=$((i+1)); done");
+    world.until(&id, "running");
+    let path = format!("/background-agents/{id}/logs?follow=true");
+    let mut followers: Vec<_> = (0..4).map(|_| Events::open(&world.socket(), &path).unwrap()).collect();
+    for i in 0..4 {
+        let began = Instant::now();
+        std::fs::write(world.path(&format!("go{i}")), "").unwrap();
+        for follower in &mut followers {
+            let (name, data) = follower.next().unwrap().unwrap();
+            assert_eq!((&name[..], &log_bytes(&data).1[..]), ("log", format!("{i}\n").as_bytes()));
+        }
+        // Who is not woken looks by itself after 5 s.
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    }
 }
 
 #[test]

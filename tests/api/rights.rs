@@ -43,6 +43,26 @@ fn a_peer_inside_a_task_may_look_at_itself_and_nothing_else() {
 }
 
 #[test]
+fn a_peer_without_rights_is_refused_before_it_sends_a_body() {
+    let world = World::new();
+    let other = world.bg("exec sleep 1000");
+    // The bodies never come: an answer to them would be that they did not come in time.
+    let script = format!(
+        "import os, socket\n\
+        for path in ['/background-agents/start', '/background-agents/{other}/stop', '/shutdown']:\n\
+        \x20   s = socket.socket(socket.AF_UNIX)\n\
+        \x20   s.connect(os.environ['OCTO_WORKSPACE'] + '/.octo/octo.sock')\n\
+        \x20   s.sendall(b'POST ' + path.encode() + b' HTTP/1.1\\r\\nhost: o\\r\\ncontent-length: 33000000\\r\\n\\r\\n')\n\
+        \x20   print(path, s.recv(4096).split()[1].decode(), flush=True)\n"
+    );
+    std::fs::write(world.path("ask.py"), script).unwrap();
+    let id = world.bg("exec python3 ask.py");
+    let said = statuses(&world, &id);
+    let codes: Vec<&str> = said.iter().map(|l| l.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(codes, ["403", "403", "403"], "{said:#?}");
+}
+
+#[test]
 fn a_task_that_may_dispatch_rules_its_own_children_only() {
     let world = World::new();
     let other = world.bg("exec sleep 1000");

@@ -181,6 +181,31 @@ fn metrics_and_status_agree() {
 }
 
 #[test]
+fn a_long_list_is_whole_and_says_the_same_as_its_pages() {
+    let world = World::with(&[("BG_MAX_CONCURRENT", "1")]);
+    world.start();
+    let ids = world.start_all(&vec!["exec sleep 1000".to_owned(); 300]);
+    let listing = |query: &str| -> Value { world.get(&format!("/background-agents?{query}")).json() };
+    let names = |tasks: &Value| -> Vec<String> {
+        tasks.as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&listing("limit=0")["active"]), ids);
+    ids.iter().rev().for_each(|id| drop(world.octo(&["task", id, "cancel"]).exits(0)));
+    ids.iter().for_each(|id| drop(world.ended(id)));
+    let all = listing("limit=0");
+    assert_eq!((&all["active"], &all["next"], &all["total"]), (&json!([]), &Value::Null, &json!(300)));
+    let (mut pages, mut query) = (vec![], "limit=100".to_owned());
+    loop {
+        let page = listing(&query);
+        pages.extend(page["history"].as_array().unwrap().clone());
+        let Some(next) = page["next"].as_str() else { break };
+        query = format!("limit=100&cursor={next}");
+    }
+    assert_eq!(all["history"], Value::Array(pages));
+    assert_eq!(all["history"].as_array().unwrap().len(), 300);
+}
+
+#[test]
 fn pages_of_history_hold_every_task_once() {
     let world = World::with(&[("BG_MAX_CONCURRENT", "8")]);
     world.start();

@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use crate::harness::{LONG, World, http::log_bytes};
+use crate::harness::{LONG, World, http::log_bytes, wait_for};
 
 type Socket = WebSocketStream<UnixStream>;
 
@@ -34,6 +34,26 @@ async fn until(socket: &mut Socket, fits: impl Fn(&Value) -> bool) -> Value {
             return message;
         }
     }
+}
+
+#[test]
+fn a_client_that_never_reads_is_let_go() {
+    let world = World::new();
+    let id = world.bg("yes | head -c 20000000; exec sleep 1000");
+    world.until(&id, "running");
+    let pid = world.daemon_pid().unwrap();
+    let sockets = || {
+        let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        links.filter_map(|fd| std::fs::read_link(fd.path()).ok()).filter(|l| l.starts_with("socket:")).count()
+    };
+    runtime().block_on(async {
+        let before = sockets();
+        let mut socket = connect(&world).await;
+        next(&mut socket).await;
+        socket.send(Message::Text(json!({ "follow": id }).to_string().into())).await.unwrap();
+        next(&mut socket).await;
+        wait_for("the daemon to let go of it", || sockets() <= before);
+    });
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -125,11 +125,11 @@ pub(crate) fn daemon(args: &Args) -> Result<(), Failure> {
 /// How long a start waits for its threads.
 const THREAD_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The event loop and its threads, all there before anything begins.
+/// The event loop, and the thread for what may last, both there before anything begins. The loop runs on the
+/// main thread alone: a wake of another one costs more than most requests.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let build = || {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
+        let runtime = tokio::runtime::Builder::new_current_thread()
             // They read records and logs. Each may keep an allocation arena of its own for ever, and more of
             // them make no disk faster.
             .max_blocking_threads(8)
@@ -146,7 +146,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     };
     let failed =
         |why: &str| Failure::new(3, format!("no threads for the daemon: {why}"), "raise the limit of processes");
-    // Where a worker cannot be had tokio panics, and may then wait for it for ever. That is no defect of
+    // Where a thread cannot be had tokio panics, and may then wait for it for ever. That is no defect of
     // Octo's, and nothing has begun yet: say so and leave.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |_| {

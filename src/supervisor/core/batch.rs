@@ -208,7 +208,7 @@ impl Core {
     }
 
     /// Whether the task is saved with the present batch.
-    pub(super) fn is_dirty(&self, id: TaskId) -> bool {
+    pub(in crate::supervisor) fn is_dirty(&self, id: TaskId) -> bool {
         self.pending.dirty.contains(&id)
     }
 

@@ -240,13 +240,14 @@ impl Core {
         }
         self.set_phase(id, Phase::Settling);
         self.set_due(id, None);
-        self.emit(Some(id), Effect::TellSaved { id });
         self.fold_later(id, now);
+        // Whoever waits for the end hears of it first.
         self.ring(id);
         if notice.is_some() {
             let seq = self.marks.seq_used;
             self.emit(Some(id), Effect::Ring(Event::Notice { seq }));
         }
+        self.emit(Some(id), Effect::TellSaved { id });
         self.release_dependents(id, now);
     }
 
