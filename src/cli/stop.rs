@@ -98,6 +98,7 @@ fn gone(client: &Client, process: Option<OwnedFd>) -> bool {
 }
 
 /// Without a handle on the process: until nobody listens.
+#[allow(clippy::disallowed_methods, reason = "without its process, the end of a daemon announces itself to nobody")]
 fn no_longer_listens(client: &Client) -> bool {
     let until = Instant::now() + EXIT_WITHIN;
     while Instant::now() < until {

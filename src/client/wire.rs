@@ -93,11 +93,14 @@ enum Chunk {
     Done,
 }
 
+/// Names, in small letters, and values.
+type Headers = Vec<(String, String)>;
+
 /// An answer whose head has come.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    headers: Vec<(String, String)>,
+    headers: Headers,
     wire: Wire,
     buffer: Vec<u8>,
     framing: Framing,
@@ -166,7 +169,7 @@ impl Answer {
 }
 
 /// Takes a head apart; the names of headers in small letters.
-fn head(text: &[u8]) -> Option<(u16, Vec<(String, String)>, Framing)> {
+fn head(text: &[u8]) -> Option<(u16, Headers, Framing)> {
     let mut lines = std::str::from_utf8(text).ok()?.split("\r\n");
     let mut words = lines.next()?.split(' ');
     words.next().filter(|version| version.starts_with("HTTP/1."))?;
