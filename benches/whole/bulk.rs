@@ -51,7 +51,7 @@ fn octo() -> Result<f64> {
     world.until("2,000 tasks to end", || {
         // Each look costs the daemon some tens of microseconds; this is a hundred a second at most.
         std::thread::sleep(Duration::from_millis(10));
-        Ok(world.ended()? >= TASKS)
+        Ok(world.completed()? >= TASKS)
     })?;
     let took = began.elapsed();
     world.settle()?;
