@@ -64,6 +64,7 @@ pub mod command;
 pub mod config;
 pub mod doctor;
 pub mod exec;
+mod lease;
 pub mod render;
 pub mod run;
 mod sabotage;

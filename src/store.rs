@@ -77,6 +77,8 @@ pub struct Store {
     /// Environments that this process made durable; others are written again, which also mends damaged ones.
     durable_envs: Mutex<HashSet<String>>,
     index: Mutex<index::Index>,
+    /// Temp names of files in `tasks/` that held older records.
+    used: Mutex<Vec<String>>,
     journal: Mutex<journal::Journal>,
     marks: Mutex<Marks>,
 }

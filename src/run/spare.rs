@@ -1,12 +1,12 @@
 //! Used folders for new runs: a folder with its files costs a disk more to make and delete than to use again.
 //!
 //! ```text
-//!   tasks/<id>/run-1/{lock, claim.json, exit.json, out.log} ──fold──► trash/spare.<n>/run-1/{lock, exit.spare}
+//!   tasks/<id>/run-1/{lock, claim.json, exit.json, out.log} ──fold──► trash/spare.<n>/run-1/{lock, *.spare}
 //!                                                                          └──launch──► tasks/<next id>/run-1/
 //! ```
 //!
-//! Only what nobody else can have open is used again: the lock's file, which a probe found free, and that of
-//! `exit.json` with its reserved space. A log is never used again: somebody may still read it. The folder
+//! Only what nobody else has open is used again: the lock's file, which a probe found free, that of `exit.json`
+//! with its reserved space, and the log's if no other descriptor of it is open. The folder
 //! leaves `tasks/` before anything in it changes, and comes back whole, so a death in between leaves either
 //! nothing there or a folder as a fresh one. Spares lie in the trash: the next start deletes them.
 //!
@@ -16,7 +16,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
@@ -27,6 +27,9 @@ use super::{Folded, LockFact};
 
 /// What `exit.json` is called while it waits for its next use.
 pub(crate) const SPARE_EXIT: &str = "exit.spare";
+
+/// What `out.log` is called while it waits for its next use; it is empty then.
+pub(crate) const SPARE_LOG: &str = "log.spare";
 
 /// How many are kept: as many runs begin before others have ended.
 const KEPT: usize = 16;
@@ -58,7 +61,7 @@ impl Spares {
             self.free.push(spare);
             return None;
         }
-        let lock = open_lock(&dir.path().join(LOCK), false);
+        let lock = open_file(&dir.path().join(LOCK), false);
         lock.and_then(|lock| take_lock(&lock).map(|()| lock)).ok()
     }
 }
@@ -101,13 +104,24 @@ impl RunDir {
 }
 
 fn clean(run: &Path) -> io::Result<()> {
-    for name in [LOG, CLAIM] {
-        ignore_absent(fs::remove_file(run.join(name)))?;
+    ignore_absent(fs::remove_file(run.join(CLAIM)))?;
+    let log = run.join(LOG);
+    if empty(&log) {
+        fs::rename(log, run.join(SPARE_LOG))?;
+    } else {
+        ignore_absent(fs::remove_file(log))?;
     }
     ignore_absent(fs::rename(run.join(EXIT), run.join(SPARE_EXIT)))?;
-    open_lock(&run.join(LOCK), true).map(drop)
+    open_file(&run.join(LOCK), true).map(drop)
 }
 
-fn open_lock(path: &Path, empty: bool) -> io::Result<File> {
+/// Empties a log that nobody else has open; tells whether that was done.
+fn empty(log: &Path) -> bool {
+    let Ok(file) = open_file(log, false) else { return false };
+    let ours = file.metadata().is_ok_and(|m| m.is_file() && m.nlink() == 1 && m.mode() & 0o7777 == 0o600);
+    ours && crate::lease::is_alone(&file) && file.set_len(0).is_ok()
+}
+
+fn open_file(path: &Path, empty: bool) -> io::Result<File> {
     OpenOptions::new().write(true).truncate(empty).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }

@@ -11,7 +11,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::run::dir::{CLAIM, EXIT, ExitFile, LOCK, LOG, run_name, take_lock};
-use crate::run::spare::SPARE_EXIT;
+use crate::run::spare::{SPARE_EXIT, SPARE_LOG};
 use crate::run::{Claim, Exit};
 
 /// Space kept for `exit.json`; a record of an end is a few hundred bytes.
@@ -49,6 +49,8 @@ impl Folder {
 
     /// Opens the log for the command's output.
     pub(super) fn open_log(&self) -> io::Result<File> {
+        // An earlier run in this folder may have left an empty one.
+        let _ = renameat(&self.dir, SPARE_LOG, &self.dir, LOG);
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         Ok(openat(&self.dir, LOG, flags, owner_only())?.into())
     }

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, Result};
 
 /// How often an interrupted call is repeated: for ever would hang on a file system that always says so.
@@ -44,6 +44,26 @@ impl<'d> Temp<'d> {
         Ok(temp)
     }
 
+    /// As [`Temp::write`] without a sync, into a file of this folder that is needed no more; an error when it is
+    /// not ours alone, or somebody else has it open.
+    pub(super) fn write_again(dir: BorrowedFd<'d>, name: String, bytes: &[u8]) -> Result<Self> {
+        // From here on it is a temp: it is deleted when anything goes wrong.
+        let temp = Temp { dir, name };
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = retry(|| rustix::fs::openat(dir, temp.name.as_str(), flags, Mode::empty()))?;
+        let stat = rustix::fs::fstat(&file)?;
+        let ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_mode & 0o7777 == 0o600
+            && stat.st_nlink == 1
+            && stat.st_uid == rustix::process::geteuid().as_raw();
+        if !ours || !crate::lease::is_alone(&file) {
+            return Err(Errno::BUSY);
+        }
+        retry(|| rustix::fs::ftruncate(&file, 0))?;
+        write_all(&file, bytes)?;
+        Ok(temp)
+    }
+
     /// Makes an empty temp file, open for writing.
     pub(super) fn create(dir: BorrowedFd<'d>, stem: &str, more: OFlags) -> Result<(Self, OwnedFd)> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
@@ -64,6 +84,18 @@ impl<'d> Temp<'d> {
         retry(|| rustix::fs::renameat(self.dir, self.name.as_str(), self.dir, name))?;
         self.name.clear();
         Ok(())
+    }
+}
+
+impl Temp<'_> {
+    /// As [`Temp::put`]. What had the name before, if anything, gets that of the temp, which is returned.
+    pub(super) fn exchange(mut self, name: &str) -> Result<Option<String>> {
+        let swap = || rustix::fs::renameat_with(self.dir, self.name.as_str(), self.dir, name, RenameFlags::EXCHANGE);
+        match retry(swap) {
+            Ok(()) => Ok(Some(std::mem::take(&mut self.name))),
+            // There is no such file yet, or the file system cannot do that.
+            Err(_) => self.put(name).map(|()| None),
+        }
     }
 }
 

@@ -54,6 +54,7 @@ impl Store {
             frozen: Mutex::new(HashSet::new()),
             durable_envs: Mutex::new(HashSet::new()),
             index: Mutex::new(index),
+            used: Mutex::default(),
             journal: Mutex::new(journal),
             marks: Mutex::new(Marks::default()),
         })

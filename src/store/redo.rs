@@ -6,8 +6,8 @@
 //! | as a power cut left them, or nobody knows | every frame |
 //!
 //! Redoing changes nothing that is there already: a record with the same or a higher `rev` stays. A record
-//! file that makes no sense is set aside first, unless it is empty or all zeros, as an unsynced file is after
-//! a power cut. A run that may have begun, and of whose folder the power cut left nothing, gets a claim
+//! file that makes no sense is set aside first, unless it is empty, all zeros or the record of another task, as
+//! unsynced files are after a power cut. A run that may have begun, and of whose folder the power cut left nothing, gets a claim
 //! whose processes are not known: the verdict then is that it was cut off, and it is not run again unasked.
 
 use std::collections::BTreeMap;
@@ -135,7 +135,7 @@ impl Store {
             Ok(_) | Err(NotLoaded::Missing) => {}
             Err(NotLoaded::Io(e)) => return Err(e),
             Err(NotLoaded::Bad(not, _)) if not.newer => return Ok(false),
-            Err(NotLoaded::Bad(_, bytes)) if self.is_hollow(&name, &bytes) => {}
+            Err(NotLoaded::Bad(_, bytes)) if self.is_hollow(&name, &bytes) || is_of_another(&bytes) => {}
             Err(NotLoaded::Bad(not, _)) => problems.push(self.set_aside(OsStr::new(&name), &not.why)),
         }
         Temp::write(self.tasks.as_fd(), id.as_str(), bytes, false)?.put(&name)?;
@@ -184,4 +184,14 @@ impl Store {
             Err(e) => Err(e),
         }
     }
+}
+
+/// Tells whether a bad record is a good one of another task: files are used again, and a power cut may keep what
+/// was written to one but not its new name.
+fn is_of_another(bytes: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        id: TaskId,
+    }
+    serde_json::from_slice(bytes).is_ok_and(|named: Named| record::parse(named.id, bytes).is_ok())
 }

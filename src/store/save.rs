@@ -22,6 +22,9 @@ use super::journal::Frame;
 use super::{Marks, Store, Write, env, locked, record};
 use crate::task::{SCHEMA, Task, TaskId};
 
+/// How many files of older records wait to be used again.
+const USED_KEPT: usize = 64;
+
 /// Which folder a file lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -167,10 +170,39 @@ impl Store {
     fn write_temps<'s>(&'s self, items: &[Item<'_>], outcomes: &mut [Outcome]) -> Vec<Option<Temp<'s>>> {
         let write = |(item, outcome): (&Item<'_>, &mut Outcome)| {
             let file = item.file()?;
-            let temp = Temp::write(self.dir(file.place), &file.stem, &file.bytes, file.place != Place::Tasks);
+            let temp = self.used_file(file).map_or_else(
+                || Temp::write(self.dir(file.place), &file.stem, &file.bytes, file.place != Place::Tasks),
+                Ok,
+            );
             temp.map_err(|e| *outcome = Err(file.error(e))).ok()
         };
         items.iter().zip(outcomes).map(write).collect()
+    }
+
+    /// A file that held an older record, with the new one in it: making and deleting files costs a disk more.
+    fn used_file<'s>(&'s self, file: &File<'_>) -> Option<Temp<'s>> {
+        file.task?;
+        let name = locked(&self.used).pop()?;
+        Temp::write_again(self.tasks.as_fd(), name, &file.bytes).ok()
+    }
+
+    /// Renames a record, which the journal holds already, to its real name.
+    fn put_record(&self, file: &File<'_>, temp: Temp<'_>) -> Outcome {
+        let failed = |e| SaveError { maybe_visible: true, ..file.error(e) };
+        // Only a record that was saved before has a file whose place it takes.
+        if file.task.is_none_or(|task| task.rev <= 1) {
+            return temp.put(&file.name).map_err(failed);
+        }
+        if let Some(old) = temp.exchange(&file.name).map_err(failed)? {
+            let mut used = locked(&self.used);
+            if used.len() < USED_KEPT {
+                used.push(old);
+            } else {
+                drop(used);
+                let _ = disk::retry(|| rustix::fs::unlinkat(&self.tasks, old.as_str(), AtFlags::empty()));
+            }
+        }
+        Ok(())
     }
 
     /// Step 1: puts the files of one place there and syncs it, if there are any.
@@ -210,7 +242,7 @@ impl Store {
                     Err(SaveError::io(errno, format!("saving {}", item.label())))
                 }
                 (_, Item::Remove(id)) => self.unlink(*id),
-                (_, Item::Put(file)) => temp.take().map_or(Ok(()), |temp| file.put(temp)),
+                (_, Item::Put(file)) => temp.take().map_or(Ok(()), |temp| self.put_record(file, temp)),
                 (_, Item::Launch(..) | Item::Done) => Ok(()),
             };
         }
@@ -309,11 +341,6 @@ fn fail_dependants(batch: &[Write], items: &[Item<'_>], together: &[Vec<TaskId>]
 impl<'a> File<'a> {
     fn plain(place: Place, stem: &str, name: &str, bytes: Vec<u8>) -> Self {
         File { place, stem: stem.to_owned(), name: name.to_owned(), bytes, task: None }
-    }
-
-    /// Renames a record, which the journal holds already, to its real name.
-    fn put(&self, temp: Temp<'_>) -> Outcome {
-        temp.put(&self.name).map_err(|e| SaveError { maybe_visible: true, ..self.error(e) })
     }
 
     fn error(&self, errno: Errno) -> SaveError {

@@ -187,3 +187,45 @@ fn a_record_too_large_to_read_again_is_refused() {
     assert!(error.message.contains("a record may have 4194304"), "{error}");
     assert_eq!(names(&world.tasks()), BTreeSet::new());
 }
+
+#[test]
+fn files_of_older_records_are_used_again_unless_somebody_has_them_open() {
+    use std::io::{Read as _, Seek as _};
+    use std::os::unix::fs::MetadataExt as _;
+
+    let world = World::new();
+    let (store, _) = world.boot();
+    let with = |n: u32, rev: u64| {
+        let mut task = task(n);
+        (task.rev, task.result) = (rev, format!("{n}.{rev} ").repeat(usize::try_from(200 * (rev % 7)).unwrap()));
+        task
+    };
+    let inode = |n: u32| fs::metadata(world.tasks().join(format!("{}.json", id(n)))).unwrap().ino();
+    save(&store, &[write(&with(1, 1)), write(&with(2, 1))]);
+    let first = inode(1);
+    let mut reader = fs::File::open(world.record("a0000001")).unwrap();
+    let mut before = String::new();
+    reader.read_to_string(&mut before).unwrap();
+    fs::hard_link(world.record("a0000002"), world.dir.path().join("backup")).unwrap();
+    let backup = fs::read(world.dir.path().join("backup")).unwrap();
+    // Each save puts an older file aside; the reader's and the one with a second name are left alone.
+    let mut seen = BTreeSet::new();
+    for rev in 2..40 {
+        save(&store, &[write(&with(1, rev)), write(&with(2, rev)), write(&with(3, rev))]);
+        for n in 1..=3 {
+            assert_eq!(store.read(id(n)).unwrap(), with(n, rev));
+            assert!(inode(n) != first, "a file that is being read was used again");
+            seen.insert(inode(n));
+        }
+    }
+    assert!(seen.len() <= 12, "files are not used again: {}", seen.len());
+    let mut after = String::new();
+    reader.rewind().unwrap();
+    reader.read_to_string(&mut after).unwrap();
+    assert_eq!(before, after);
+    assert_eq!(fs::read(world.dir.path().join("backup")).unwrap(), backup);
+    drop(store);
+    let (_, loaded) = world.boot();
+    assert_eq!(loaded.live, [with(1, 39), with(2, 39), with(3, 39)]);
+    assert_eq!(names(&world.tasks()).len(), 3, "a start sweeps what is left of older ones");
+}
