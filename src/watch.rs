@@ -154,7 +154,7 @@ impl Watcher {
                 let input = loop {
                     let _ = poll(&mut [PollFd::new(&shim.pokes, PollFlags::IN)], None);
                     match shim.says(id) {
-                        Said::Look => pokes.send(Input::Poke { id }),
+                        Said::Look | Said::Claimed => pokes.send(Input::Poke { id }),
                         Said::Nothing => {}
                         Said::Gone(input) => break input,
                     }
@@ -233,6 +233,7 @@ impl Watcher {
             Source::Pidfd(_) => Input::Poke { id },
             Source::Socket(shim) => match shim.says(id) {
                 Said::Look => return Some(Input::Poke { id }),
+                Said::Claimed => return Some(Input::Claimed { id }),
                 Said::Nothing => return None,
                 Said::Gone(input) => input,
             },
@@ -258,6 +259,8 @@ impl Watcher {
 enum Said {
     /// Something happened to the run.
     Look,
+    /// The command was released, and nothing else is known.
+    Claimed,
     /// It spoke too soon.
     Nothing,
     /// It is over with the shim, and that is to be made of it.
@@ -273,6 +276,7 @@ impl Shim {
                 self.ended |= bytes[..n].contains(&b'x');
                 match bytes.get(..n) {
                     Some([NOT_FORKED, number @ ..]) => Said::Gone(self.not_forked(id, number)),
+                    Some([b'c']) => Said::Claimed,
                     _ => Said::Look,
                 }
             }
@@ -352,6 +356,8 @@ mod tests {
         let id = TaskId::random().1;
         let poker = shim(&watcher, id);
         rustix::io::write(&poker, b"c").unwrap();
+        assert!(matches!(next(&watcher)[..], [Input::Claimed { id: found }] if found == id));
+        rustix::io::write(&poker, b"x").unwrap();
         assert!(matches!(next(&watcher)[..], [Input::Poke { id: found }] if found == id));
         watcher.tell_saved(id);
         watcher.tell_saved(id);

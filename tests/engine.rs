@@ -152,6 +152,31 @@ fn a_task_lives_from_start_to_settled() {
 }
 
 #[test]
+fn a_released_command_is_looked_at_a_moment_later_and_a_stopped_one_at_once() {
+    let mut lab = Lab::new(2);
+    let (quick, long) = (lab.start("quick"), lab.start("long"));
+    let claimed = |lab: &mut Lab, id| {
+        lab.engine.core.step(Input::Claimed { id }, lab.now);
+        lab.turn();
+    };
+    claimed(&mut lab, quick);
+    claimed(&mut lab, long);
+    assert_eq!((lab.status(quick), lab.status(long)), (Status::Dispatched, Status::Dispatched));
+    lab.finish(quick, 0);
+    let steps: Vec<Status> = lab.task(quick).history.iter().map(|h| h.status).collect();
+    assert_eq!(steps, [Status::Dispatched, Status::Running, Status::Completed]);
+    lab.now.boot += 20;
+    lab.turn();
+    assert_eq!(lab.status(long), Status::Running);
+    lab.runs.slow(true);
+    let stopped = lab.start("stopped");
+    lab.ask(Ask::Stop { id: stopped, reason: String::new() }).unwrap();
+    lab.runs.claim(stopped, 1);
+    claimed(&mut lab, stopped);
+    assert!(lab.task(stopped).status.is_ended() || lab.runs.stops() == [(stopped, 1)], "a stop does not wait");
+}
+
+#[test]
 fn the_clean_up_waits_for_a_quiet_moment_and_never_for_too_many() {
     let mut lab = Lab::new(1);
     let first = lab.start("first");

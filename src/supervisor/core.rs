@@ -81,6 +81,11 @@ pub enum Input {
         /// The task.
         id: TaskId,
     },
+    /// A run's command was released: look at it soon.
+    Claimed {
+        /// The task.
+        id: TaskId,
+    },
     /// A launch did not happen.
     LaunchFailed {
         /// The task.
@@ -239,6 +244,9 @@ pub struct Core {
     env_uses: HashMap<u64, usize>,
 }
 
+/// How long after its release a command is looked at: nobody sees that delay.
+const LOOK_AFTER_MS: u64 = 20;
+
 impl Core {
     /// An empty core.
     #[must_use]
@@ -278,11 +286,22 @@ impl Core {
             Input::Looked { id, run, look } => self.looked(id, run, *look, now),
             Input::LookFailed { id } => self.retry_soon(id, now),
             Input::Poke { id } => self.poke(id),
+            Input::Claimed { id } => self.claimed(id, now),
             Input::LaunchFailed { id, run, why, passing } => self.launch_failed(id, run, why, passing, now),
             Input::LeftEnded { id, run, report } => self.left_ended(id, run, report, now),
             Input::Folded { id, done } => self.folded(id, done, now),
             Input::FilesRemoved { id, done } => self.files_removed(id, done, now),
             Input::Disk { low, writer } => self.disk(low, writer, now),
+        }
+    }
+
+    /// A command that ends within moments is looked at once, when it has ended.
+    fn claimed(&mut self, id: TaskId, now: Now) {
+        match self.live.get(&id) {
+            Some(live) if matches!(live.phase, Phase::Starting { .. }) && live.task.stop.is_none() => {
+                self.set_due(id, Some(now.boot + LOOK_AFTER_MS));
+            }
+            _ => self.poke(id),
         }
     }
 
