@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Only what nobody else has open is used again: the lock's file, which a probe found free, that of `exit.json`
-//! with its reserved space, and the log's if no other descriptor of it is open. The folder
+//! with its reserved space, and the log's if it is empty and no other descriptor of it is open. The folder
 //! leaves `tasks/` before anything in it changes, and comes back whole, so a death in between leaves either
 //! nothing there or a folder as a fresh one. Spares lie in the trash: the next start deletes them.
 //!
@@ -61,7 +61,7 @@ impl Spares {
             self.free.push(spare);
             return None;
         }
-        let lock = open_file(&dir.path().join(LOCK), false);
+        let lock = open_file(&dir.path().join(LOCK));
         lock.and_then(|lock| take_lock(&lock).map(|()| lock)).ok()
     }
 }
@@ -106,22 +106,22 @@ impl RunDir {
 fn clean(run: &Path) -> io::Result<()> {
     ignore_absent(fs::remove_file(run.join(CLAIM)))?;
     let log = run.join(LOG);
-    if empty(&log) {
+    if is_unused(&log) {
         fs::rename(log, run.join(SPARE_LOG))?;
     } else {
         ignore_absent(fs::remove_file(log))?;
     }
-    ignore_absent(fs::rename(run.join(EXIT), run.join(SPARE_EXIT)))?;
-    open_file(&run.join(LOCK), true).map(drop)
+    ignore_absent(fs::rename(run.join(EXIT), run.join(SPARE_EXIT)))
 }
 
-/// Empties a log that nobody else has open; tells whether that was done.
-fn empty(log: &Path) -> bool {
-    let Ok(file) = open_file(log, false) else { return false };
-    let ours = file.metadata().is_ok_and(|m| m.is_file() && m.nlink() == 1 && m.mode() & 0o7777 == 0o600);
-    ours && crate::lease::is_alone(&file) && file.set_len(0).is_ok()
+/// Tells whether a log is empty and nobody else has it open. One that holds something is not emptied: some file
+/// systems take that for a careless replacement and write the next content out at once.
+fn is_unused(log: &Path) -> bool {
+    let Ok(file) = open_file(log) else { return false };
+    let ours = |m: fs::Metadata| m.is_file() && m.len() == 0 && m.nlink() == 1 && m.mode() & 0o7777 == 0o600;
+    file.metadata().is_ok_and(ours) && crate::lease::is_alone(&file)
 }
 
-fn open_file(path: &Path, empty: bool) -> io::Result<File> {
-    OpenOptions::new().write(true).truncate(empty).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }

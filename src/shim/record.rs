@@ -72,6 +72,10 @@ impl Folder {
             if rustix::io::pwrite(lock, &text, 0)? != text.len() {
                 return Err(io::ErrorKind::WriteZero.into());
             }
+            // An earlier run in this folder may have written more.
+            if u64::try_from(fstat(lock)?.st_size).is_ok_and(|size| size > text.len() as u64) {
+                ftruncate(lock, text.len() as u64)?;
+            }
             return self.link(LOCK);
         }
         let mut file = create(&self.dir, &self.temp_claim)?;

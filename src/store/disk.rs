@@ -59,8 +59,11 @@ impl<'d> Temp<'d> {
         if !ours || !crate::lease::is_alone(&file) {
             return Err(Errno::BUSY);
         }
-        retry(|| rustix::fs::ftruncate(&file, 0))?;
         write_all(&file, bytes)?;
+        // Not emptied first: some file systems take that for a careless replacement and write it out at the close.
+        if u64::try_from(stat.st_size).is_ok_and(|old| old > bytes.len() as u64) {
+            retry(|| rustix::fs::ftruncate(&file, bytes.len() as u64))?;
+        }
         Ok(temp)
     }
 

@@ -6,8 +6,7 @@
 //! | as a power cut left them, or nobody knows | every frame |
 //!
 //! Redoing changes nothing that is there already: a record with the same or a higher `rev` stays. A record
-//! file that makes no sense is set aside first, unless it is empty, all zeros or the record of another task, as
-//! unsynced files are after a power cut. A run that may have begun, and of whose folder the power cut left nothing, gets a claim
+//! file that makes no sense is set aside first, unless it is what a power cut leaves of an unsynced file. A run that may have begun, and of whose folder the power cut left nothing, gets a claim
 //! whose processes are not known: the verdict then is that it was cut off, and it is not run again unasked.
 
 use std::collections::BTreeMap;
@@ -135,21 +134,24 @@ impl Store {
             Ok(_) | Err(NotLoaded::Missing) => {}
             Err(NotLoaded::Io(e)) => return Err(e),
             Err(NotLoaded::Bad(not, _)) if not.newer => return Ok(false),
-            Err(NotLoaded::Bad(_, bytes)) if self.is_hollow(&name, &bytes) || is_of_another(&bytes) => {}
+            Err(NotLoaded::Bad(_, bytes)) if self.is_remains(&name, &bytes) => {}
             Err(NotLoaded::Bad(not, _)) => problems.push(self.set_aside(OsStr::new(&name), &not.why)),
         }
         Temp::write(self.tasks.as_fd(), id.as_str(), bytes, false)?.put(&name)?;
         Ok(true)
     }
 
-    /// Tells whether a bad record is a regular file with nothing in it.
-    fn is_hollow(&self, name: &str, bytes: &[u8]) -> bool {
-        let stat = rustix::fs::statat(&self.tasks, name, AtFlags::SYMLINK_NOFOLLOW);
-        let regular = stat.is_ok_and(|s| {
-            rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::RegularFile
-                && u64::try_from(s.st_size).is_ok_and(|size| size == bytes.len() as u64)
-        });
-        regular && bytes.iter().all(|b| *b == 0)
+    /// Tells whether a bad record is what a power cut leaves of a file that was written without a sync: nothing,
+    /// zeros, the record of another task (files are used again), or anything at all if nobody has touched it
+    /// since this machine started.
+    fn is_remains(&self, name: &str, bytes: &[u8]) -> bool {
+        let Ok(stat) = rustix::fs::statat(&self.tasks, name, AtFlags::SYMLINK_NOFOLLOW) else { return false };
+        let clock = |id| rustix::time::clock_gettime(id).tv_sec;
+        let started = clock(rustix::time::ClockId::Realtime) - clock(rustix::time::ClockId::Boottime);
+        let before = stat.st_ctime < started;
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
+            && u64::try_from(stat.st_size).is_ok_and(|size| size == bytes.len() as u64)
+            && (before || bytes.iter().all(|b| *b == 0) || is_of_another(bytes))
     }
 
     /// Tells whether a record still waits for the end of this run.
