@@ -356,7 +356,7 @@ impl Client {
     }
 
     #[allow(clippy::disallowed_methods, reason = "between two attempts: a daemon that will be there announces nothing")]
-    async fn pause(&self, pause: Duration) {
+    pub(crate) async fn pause(&self, pause: Duration) {
         if self.blocking {
             std::thread::sleep(pause);
         } else {

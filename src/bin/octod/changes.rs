@@ -1,7 +1,7 @@
 //! What changes around a running daemon: its socket is deleted, its settings files are written.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +13,11 @@ use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 use tokio::sync::Notify;
 
-/// How often to look where nothing tells of changes: no watch could be made, it was lost, or a file is new.
+/// How often to look also while changes are told of: a watch may be lost, and a new settings file has none.
 const SLOW: Duration = Duration::from_secs(30);
+
+/// How often to look where the socket cannot be watched: who waits for a start waits longer than that.
+const UNTOLD: Duration = Duration::from_secs(5);
 
 /// How often to look while the tasks of a deleted workspace run.
 const SEE_OUT: Duration = Duration::from_secs(5);
@@ -36,18 +39,19 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Looks whenever one of `files` changes, and now and then.
+    /// Looks whenever the socket or one of the settings files changes, and now and then.
     ///
     /// Only these files are watched, and not the folders they are in: each save changes `.octo/`. Deleting
     /// `.octo/` deletes the socket in it, and where it is moved to does not matter.
-    pub(super) fn watch(mut self, state: api::State, files: Vec<PathBuf>) {
+    pub(super) fn watch(mut self, state: api::State, socket: &Path, settings: &[PathBuf]) {
         let bell = Arc::new(Notify::new());
-        let watcher = watcher(Arc::clone(&bell), &files)
+        let watcher = watcher(Arc::clone(&bell), socket, settings)
             .inspect_err(|error| tracing::info!(%error, "changes are not told of, but looked for"));
+        let pause = if watcher.is_ok() { SLOW } else { UNTOLD };
         tokio::spawn(async move {
             let _watcher = watcher;
             loop {
-                let Some(pause) = self.look(&state).await else { break };
+                let Some(pause) = self.look(&state, pause).await else { break };
                 tokio::select! {
                     () = bell.notified() => {}
                     () = tokio::time::sleep(pause) => {}
@@ -58,11 +62,11 @@ impl Changes {
         });
     }
 
-    /// When to look again; `None` when it is time to leave.
-    async fn look(&mut self, state: &api::State) -> Option<Duration> {
+    /// When to look again, usually after `pause`; `None` when it is time to leave.
+    async fn look(&mut self, state: &api::State, pause: Duration) -> Option<Duration> {
         if self.has_socket() {
             self.look_at_settings(state).await;
-            return Some(SLOW);
+            return Some(pause);
         }
         // Without its socket nobody can reach this daemon, and its lock keeps out every other: it leaves, tasks go
         // on, and the next command starts a new one. When `.octo/` as a whole was deleted, it first sees the
@@ -101,7 +105,7 @@ impl Changes {
 
 /// Rings at each change of one of the files. A deleted file is told of while somebody has it open, too: the number
 /// of its names changes.
-fn watcher(bell: Arc<Notify>, files: &[PathBuf]) -> notify::Result<RecommendedWatcher> {
+fn watcher(bell: Arc<Notify>, socket: &Path, settings: &[PathBuf]) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Reading changes nothing; without this the look would wake the next one.
         let read =
@@ -110,9 +114,10 @@ fn watcher(bell: Arc<Notify>, files: &[PathBuf]) -> notify::Result<RecommendedWa
             bell.notify_one();
         }
     })?;
-    for file in files {
+    watcher.watch(socket, RecursiveMode::NonRecursive)?;
+    for file in settings {
         if let Err(error) = watcher.watch(file, RecursiveMode::NonRecursive) {
-            tracing::info!(%error, "not watched, but looked for");
+            tracing::info!(%error, "settings that change are not told of, but looked for");
         }
     }
     Ok(watcher)

@@ -290,8 +290,12 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         team: config.team.clone(),
     };
     let (state, left) = api::State::new(handle.clone(), fixed);
-    let watched = [vec![workspace.socket()], settings.paths(workspace)].concat();
-    Changes { octo: Arc::clone(&octo), socket: socket.clone(), settings }.watch(state.clone(), watched);
+    let files = settings.paths(workspace);
+    Changes { octo: Arc::clone(&octo), socket: socket.clone(), settings }.watch(
+        state.clone(),
+        &workspace.socket(),
+        &files,
+    );
     leave_on_signals(state.clone()).map_err(|e| fail("signals cannot be handled", e))?;
     ready(args);
     tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "ready");

@@ -82,7 +82,9 @@ fn an_answer_that_comes_at_once_is_read_to_its_end_and_not_beyond() {
 #[test]
 fn a_daemon_that_says_nothing_or_reads_nothing_is_silent() {
     let (done, wait) = mpsc::channel::<()>();
-    let stream = daemon(move |_stream| drop(wait.recv()));
+    let stream = daemon(move |_stream| {
+        let _ = wait.recv();
+    });
     let limit = Duration::from_millis(10);
     let silent = now(Answer::to(request(Vec::new()), blocking(stream, limit)));
     assert!(matches!(silent, Err(Trouble::Silent)), "{silent:?}");
