@@ -289,7 +289,7 @@ impl Client {
     /// A call whose answer says just that it was done.
     async fn done(&self, call: Call) -> Result<(), Refused> {
         self.repeat(&call, async |mut answer: Answer| {
-            while answer.piece().await.map_err(|_| Trouble::CutOff)?.is_some() {}
+            while answer.piece().await?.is_some() {}
             Ok(())
         })
         .await
@@ -356,7 +356,7 @@ impl Client {
     }
 
     #[allow(clippy::disallowed_methods, reason = "between two attempts: a daemon that will be there announces nothing")]
-    async fn pause(&self, pause: Duration) {
+    pub(crate) async fn pause(&self, pause: Duration) {
         if self.blocking {
             std::thread::sleep(pause);
         } else {

@@ -19,12 +19,14 @@ use crate::workspace::Workspace;
 mod docs;
 mod dotenv;
 mod files;
+mod seen;
 #[cfg(test)]
 mod tests;
 mod value;
 mod vars;
 
 pub use docs::{env_example, octo_toml, readme_table};
+pub use seen::Seen;
 pub use value::{ClaudeBridge, QuietHours, Secret, ShellPolicy, TelegramRun};
 pub use vars::{Secrecy, VARS, Var};
 

@@ -8,22 +8,31 @@
 //!                     supervisor: ONE thread owns all state                       [supervisor]
 //!            core (pure: input, now -> effects)    engine, driver (run the effects)
 //!                |                 |                        |
-//!            store              executor                 doorbell (broadcast)
-//!      .octo/tasks/<id>.json     process                                          [store], [exec]
+//!            store              executor            waiters, doorbell (broadcast)
+//!     .octo/journal-<n>, then   process                                           [store], [exec]
+//!     .octo/tasks/<id>.json        |
+//!                               nursery: forks shims                              [run], [shim]
 //!                                  |
-//!                     one shim per run: holds the child, outlives the daemon      [run], [shim]
+//!                     one shim per run: holds the child, outlives the daemon
 //! ```
 //!
 //! # Who owns what
 //!
 //! * [`task`] is the record, field for field, and every step its life may take ([`task::Status::next`]).
 //! * [`command`] is the vocabulary that all surfaces share: requests, answers, refusals.
-//! * [`supervisor::core`] decides, without IO and without a clock. [`supervisor::engine`] saves what was decided,
-//!   then carries out what depended on it. [`supervisor`] gives it a thread and an inbox.
-//! * [`store`] is the only writer of records: atomic, durable, many in one sync. It knows no policy.
+//! * [`supervisor::core`] decides, without IO and without a clock; what nobody waits for it leaves to quiet moments
+//!   (`core/leisure.rs`). [`supervisor::engine`] saves what was decided, then carries out what depended on it.
+//!   [`supervisor`] gives it a thread and an inbox, and hands a record to whoever waits for it the moment it is
+//!   saved (`waiters.rs`).
+//! * [`store`] is the only writer of records: atomic, durable, many in one sync. Each save is a frame of the
+//!   commit log (`journal.rs`), and what the record files do not show yet after a power cut is done again at a
+//!   start (`redo.rs`). It knows no policy.
 //! * [`run`] is the model of processes and locks: what a run leaves on disk and what that means. **Read its
-//!   page first**: everything else stands on it. [`shim`] is the small program that holds one run.
-//! * [`exec`] joins the two: it launches runs and looks at them. [`watch`] tells when to look.
+//!   page first**: everything else stands on it. [`shim`] is the small program that holds one run. Shims are forked
+//!   by a nursery, a shim loaded beforehand (`run/nursery.rs` is the daemon's half of it, `shim/nursery.rs` the
+//!   other), and the folders of ended runs are used again for new ones (`run/spare.rs`).
+//! * [`exec`] joins the two: it launches runs and looks at them. [`watch`] tells when to look: the supervisor's
+//!   thread sleeps in its `epoll`, and there is no thread for watching.
 //! * [`api`] translates HTTP into requests and back. [`client`] is its other end; every surface uses it, so that
 //!   none can do more than the API allows. [`ancestry`] tells a task from its owner.
 //! * [`cli`], [`chat`] and [`render`] are what people see; the REPL is in `bots/repl.rs`, outside the library.
@@ -34,7 +43,9 @@
 //! # Three programs
 //!
 //! `octo` is the lean client, `octod` the daemon, `octo-shim` holds one running command each. They share this
-//! library, and each links only what it uses.
+//! library, and each links only what it uses. The daemon's own life is in `src/bin/octod/`: `run.rs` from its lock
+//! to its leaving, and `changes.rs`, where the crate `notify` tells that its socket was deleted or its settings
+//! files changed. (Logs are followed by an inotify instance on the API's own thread, `src/api/tail.rs`.)
 //!
 //! # The promises
 //!

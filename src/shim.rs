@@ -11,10 +11,11 @@
 //! where there is none, started by the daemon with the lock as standard input and the poke socket as standard
 //! output. Its own environment is the command's, so that nothing secret stands on a command line or in a file.
 //!
-//! 1. *Begin.* Its signals wait from the first moment on. It takes the lock off its standard input (or reads
-//!    its orders, and takes on its name in `/proc`), leaves the session, reserves the space for `exit.json`, opens the log and forks the command's
-//!    process, which closes its copy of the lock and waits on a pipe; end of file there means that the
-//!    shim died, and it exits.
+//! 1. *Begin.* Its signals wait from the first moment on. A forked one reads its orders from the poke socket
+//!    and takes on its own name in `/proc`; one that was started takes the lock off its standard input. It
+//!    leaves the session, reserves the space for `exit.json`, opens the log and forks the command's process,
+//!    which closes its copy of the lock and waits on a pipe; end of file there means that the shim died, and
+//!    it exits.
 //! 2. *Claim.* It links `claim.json`. Lost: it kills the waiting child, takes its temporary files away
 //!    and exits. Won: it releases the child, unless a SIGTERM came, which makes it an end with the reason
 //!    `stop` and no run. It pokes `c`.

@@ -10,8 +10,9 @@
 //!
 //! The driver is a plain thread, not a task: what it does (fsync, spawn, small reads) blocks by nature,
 //! and while it saves, the next commands gather in its inbox: that is the group commit. It sleeps in the
-//! watcher's `epoll`, so that what happens to a run reaches it without a detour; the inbox rings a bell there. The doorbell
-//! carries no news, only where to look; whoever lags reads the truth again.
+//! watcher's `epoll`, so that what happens to a run reaches it without a detour; the inbox rings a bell there.
+//! The doorbell carries no news, only where to look; whoever lags reads the truth again. Who waits for a task's
+//! end is told without it (`waiters.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;

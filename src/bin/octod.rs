@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+#[path = "octod/changes.rs"]
+mod changes;
 #[path = "octod/run.rs"]
 mod run;
 

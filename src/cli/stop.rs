@@ -12,7 +12,8 @@ use crate::client::Client;
 use crate::command::{Refused, RefusedCode, ShutdownRequest};
 use crate::workspace;
 
-/// How long a daemon may hold the lock and not listen: it looks for its socket every 5 s, and leaves without it.
+/// How long a daemon may hold the lock and not listen: without its socket it leaves at once, or within 5 s where
+/// nothing tells it.
 const DEAF_WITHIN: Duration = Duration::from_secs(15);
 
 /// How long the daemon may take to exit: the longest way to end a task, and some.
@@ -60,7 +61,7 @@ enum Met {
 /// Looks for the daemon. One that holds the lock and does not listen is about to, or on its way out: a daemon
 /// whose socket was deleted leaves when it sees that.
 async fn met(client: &Client) -> Met {
-    let until = tokio::time::Instant::now() + DEAF_WITHIN;
+    let until = Instant::now() + DEAF_WITHIN;
     let mut nobody = Met::Nobody;
     loop {
         if client.runs() {
@@ -69,11 +70,11 @@ async fn met(client: &Client) -> Met {
         if workspace::holder(client.workspace()).is_none() {
             return nobody;
         }
-        if tokio::time::Instant::now() >= until {
+        if Instant::now() >= until {
             return Met::Deaf;
         }
         nobody = Met::Left;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        client.pause(Duration::from_millis(20)).await;
     }
 }
 

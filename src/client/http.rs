@@ -1,11 +1,12 @@
 //! One HTTP/1 exchange over a Unix socket, and how it can go wrong.
 
 use std::fmt::Write as _;
-use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use hyper::Method;
+use http_body_util::Full;
 use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request};
 use serde::de::DeserializeOwned;
 
 use super::wire::{Answer, Wire};
@@ -126,36 +127,27 @@ impl Call {
     }
 }
 
-/// The bytes of a request.
-fn request(call: &Call, surface: &str) -> Vec<u8> {
-    let mut text = format!("{} {} HTTP/1.1\r\nhost: octo\r\nx-octo-client: {surface}\r\n", call.method, call.path);
-    if let Some(body) = &call.body {
-        let _ = write!(text, "content-type: application/json\r\ncontent-length: {}\r\n", body.len());
-    }
-    text.push_str("\r\n");
-    let mut bytes = text.into_bytes();
-    bytes.extend_from_slice(call.body.as_deref().unwrap_or_default());
-    bytes
+/// A call as a request.
+fn request(call: &Call, surface: &'static str) -> Result<Request<Full<Bytes>>, Trouble> {
+    let request = Request::builder().method(&call.method).uri(&call.path).header(HOST, "octo");
+    let request = request.header("x-octo-client", surface);
+    let request = match &call.body {
+        Some(body) => request.header(CONTENT_TYPE, "application/json").body(Full::new(body.clone())),
+        None => request.body(Full::default()),
+    };
+    request
+        .map_err(|e| Trouble::Refused(Refused::new(RefusedCode::BadRequest, format!("there is no such request: {e}"))))
 }
 
 /// Sends one request and reads the head of its answer; an error status becomes its refusal. The body of the
 /// answer that is returned is still to be read.
-pub(super) async fn exchange(mut wire: Wire, call: &Call, surface: &str) -> Result<Answer, Trouble> {
-    if let Err(error) = wire.send(&request(call, surface)).await
-        && error.kind() == ErrorKind::WouldBlock
-    {
-        return Err(Trouble::Silent);
-    }
-    // What could not be sent to its end may have been refused before that: the answer says.
-    let mut answer = Answer::read(wire).await.map_err(|error| match error.kind() {
-        ErrorKind::WouldBlock => Trouble::Silent,
-        _ => Trouble::CutOff,
-    })?;
-    if (200..300).contains(&answer.status) {
+pub(super) async fn exchange(wire: Wire, call: &Call, surface: &'static str) -> Result<Answer, Trouble> {
+    let mut answer = Answer::to(request(call, surface)?, wire).await?;
+    if (200..300).contains(&answer.status()) {
         return Ok(answer);
     }
-    let body = answer.rest().await.map_err(|_| Trouble::CutOff)?;
-    Err(Trouble::Refused(refusal(answer.status, &body)))
+    let body = answer.rest().await?;
+    Err(Trouble::Refused(refusal(answer.status(), &body)))
 }
 
 /// The refusal in an error answer; one is made up from the status when the body is not the contract's.
@@ -181,7 +173,7 @@ fn refusal(status: u16, body: &[u8]) -> Refused {
 
 /// Reads the whole body as JSON.
 pub(super) async fn read_json<T: DeserializeOwned>(mut answer: Answer) -> Result<T, Trouble> {
-    let body = answer.rest().await.map_err(|_| Trouble::CutOff)?;
+    let body = answer.rest().await?;
     serde_json::from_slice(&body).map_err(|e| {
         let message = format!("the daemon's answer is not understood: {e}");
         Trouble::Refused(

@@ -310,3 +310,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn each_settings_file_that_holds_something_else_is_told_once() {
+    let world = World::new("OCTO_LOG=info\n", "");
+    let mut seen = Seen::now(&world.ws);
+    assert_eq!(seen.paths(&world.ws), [world.ws.root.join(DOTENV)]);
+    world.write(DOTENV, "OCTO_LOG=info\n");
+    assert_eq!(seen.changed(), [""; 0]);
+    // Made since, changed, and gone.
+    world.write(OCTO_TOML, "[core]\n");
+    assert_eq!(seen.changed(), [OCTO_TOML]);
+    world.write(OCTO_TOML, "[other]\n");
+    fs::remove_file(world.ws.root.join(DOTENV)).unwrap();
+    assert_eq!(seen.changed(), [DOTENV]);
+    assert_eq!(seen.changed(), [""; 0]);
+}
+
+#[test]
+fn a_workspace_that_moves_takes_its_settings_files_along() {
+    let world = World::new("OCTO_LOG=info\n", "");
+    let root = world.ws.root.join("deeper");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join(DOTENV), "").unwrap();
+    let mut seen = Seen::now(&Workspace { root: root.clone(), octo: root.join(".octo") });
+    fs::rename(&root, world.ws.root.join("moved")).unwrap();
+    assert_eq!(seen.changed(), [""; 0]);
+}

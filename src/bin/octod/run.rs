@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use octo::watch::Watcher;
 use octo::workspace::{self, DaemonLock, Workspace};
 
 use super::Args;
+use super::changes::Changes;
 
 /// How long a start waits for a daemon that is just leaving (or for the descriptors of one that was killed).
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -240,6 +240,7 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
     let trust = Trust::load(workspace, &installation);
     let stamp = octo::task::Stamp::from_millis(supervisor::now().wall);
     let _ = trust.establish(workspace, &stamp).inspect_err(|error| tracing::warn!(%error, "the workspace has no mark"));
+    let settings = config::Seen::now(workspace);
     let config = Config::load(&config::settings_of(std::env::vars_os()), workspace, &trust);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -271,7 +272,6 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
     let around = surroundings(workspace, &config)?;
     let exec = ProcessExecutor::new(around, Arc::clone(&store), watcher.clone(), pokes);
     let disk = DiskProbe::new(&workspace.octo.join("tasks"));
-    // By descriptor: the path may later be that of another workspace, with a daemon and a socket of its own.
     let octo = std::fs::File::open(&workspace.octo).map_err(|e| fail("the workspace cannot be opened", e))?;
     let octo = Arc::new(octo);
     let socket = workspace.socket().file_name().map(OsString::from).unwrap_or_default();
@@ -290,7 +290,12 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         team: config.team.clone(),
     };
     let (state, left) = api::State::new(handle.clone(), fixed);
-    leave_when_unreachable(state.clone(), Arc::clone(&octo), socket.clone());
+    let files = settings.paths(workspace);
+    Changes { octo: Arc::clone(&octo), socket: socket.clone(), settings }.watch(
+        state.clone(),
+        &workspace.socket(),
+        &files,
+    );
     leave_on_signals(state.clone()).map_err(|e| fail("signals cannot be handled", e))?;
     ready(args);
     tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "ready");
@@ -358,33 +363,6 @@ fn ready(args: &Args) {
     } else {
         eprintln!("octod {} is ready (pid {})", env!("CARGO_PKG_VERSION"), std::process::id());
     }
-}
-
-/// How often to look whether the daemon can still be reached: who waits for a start waits longer than that.
-const LOOK_FOR_SOCKET: Duration = Duration::from_secs(5);
-
-/// Without its socket nobody can reach this daemon, and its lock keeps out every other: it leaves, tasks go on, and
-/// the next command starts a new one. When `.octo/` as a whole was deleted, it first sees the running tasks out.
-/// A folder that was merely moved still has its socket.
-fn leave_when_unreachable(state: api::State, octo: Arc<std::fs::File>, socket: OsString) {
-    tokio::spawn(async move {
-        let mut look = tokio::time::interval(LOOK_FOR_SOCKET);
-        loop {
-            look.tick().await;
-            let found = rustix::fs::statat(&*octo, &socket, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
-            if !matches!(found, Err(rustix::io::Errno::NOENT)) {
-                continue;
-            }
-            let deleted = octo.metadata().is_ok_and(|m| m.nlink() == 0);
-            // Slots do not tell: an end that cannot be saved keeps its slot.
-            let runs = || state.supervisor.query(|core| core.running_runs().next().is_some());
-            if !deleted || !runs().await.unwrap_or(false) {
-                tracing::warn!(deleted, "the socket is gone");
-                state.leave();
-                return;
-            }
-        }
-    });
 }
 
 fn leave_on_signals(state: api::State) -> std::io::Result<()> {

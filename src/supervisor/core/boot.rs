@@ -113,13 +113,14 @@ impl Core {
 
     /// Counts of live and settled tasks by status word.
     pub(super) fn counts(&self) -> std::collections::BTreeMap<String, usize> {
-        let mut counts = std::collections::BTreeMap::new();
+        // There may be very many tasks, and there are few words.
+        let mut counts = Status::ALL.map(|_| 0);
         let live = self.live.values().map(|l| l.task.status);
         let settled = self.settled.values().map(|s| s.status);
         for status in live.chain(settled) {
-            *counts.entry(status.word().to_owned()).or_insert(0) += 1;
+            counts[status as usize] += 1;
         }
-        debug_assert!(Status::ALL.len() >= counts.len());
-        counts
+        let counted = Status::ALL.into_iter().map(|status| (status, counts[status as usize]));
+        counted.filter(|(_, n)| *n > 0).map(|(status, n)| (status.word().to_owned(), n)).collect()
     }
 }
