@@ -28,6 +28,7 @@ use crate::workspace::Workspace;
 
 mod http;
 mod logs;
+mod near;
 mod sse;
 mod start;
 mod wait;

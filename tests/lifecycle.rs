@@ -8,6 +8,8 @@ mod deleted;
 mod ends;
 #[path = "lifecycle/files.rs"]
 mod files;
+#[path = "lifecycle/follow.rs"]
+mod follow;
 mod harness;
 #[path = "lifecycle/names.rs"]
 mod names;

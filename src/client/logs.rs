@@ -9,6 +9,7 @@ use hyper::body::Bytes;
 use serde::Deserialize;
 
 use super::http::{self, Call};
+use super::near::{Near, Next};
 use super::wire::Answer;
 use super::{Client, PAUSE, Trouble, sse};
 use crate::command::{Refused, RefusedCode, TaskRef};
@@ -41,6 +42,10 @@ pub struct LogStream {
     task: TaskRef,
     query: LogQuery,
     answer: Option<Answer>,
+    /// The log's own file, in the place of an answer.
+    near: Option<Near>,
+    /// Whether it is still to be looked for.
+    may_be_near: bool,
     parser: sse::Parser,
     ready: VecDeque<LogEvent>,
     /// The next byte that is wanted; known once the daemon has answered.
@@ -74,6 +79,8 @@ impl Client {
             task: task.clone(),
             query,
             answer: None,
+            near: None,
+            may_be_near: self.blocking && query.follow,
             parser: sse::Parser::default(),
             ready: VecDeque::new(),
             at: None,
@@ -99,6 +106,19 @@ impl LogStream {
             if self.ended {
                 return Ok(None);
             }
+            if self.near.is_some() {
+                return self.next_near().map(Some);
+            }
+            if self.may_be_near && self.at.is_some_and(|at| at > 0) {
+                // There is a log: it has a file from now on.
+                self.may_be_near = false;
+                let task = self.client.get(&self.task).await?;
+                self.near = Near::open(&self.client, &task);
+                if self.near.is_some() {
+                    self.answer = None;
+                    continue;
+                }
+            }
             let Some(answer) = &mut self.answer else {
                 self.client.pause(PAUSE).await;
                 self.open().await?;
@@ -109,6 +129,26 @@ impl LogStream {
                 // A followed log ends with its `end` event; a plain one with its body.
                 Ok(None) if !self.query.follow => self.ended = true,
                 Ok(None) | Err(_) => self.answer = None,
+            }
+        }
+    }
+
+    /// The next piece from the log's own file.
+    fn next_near(&mut self) -> Result<LogEvent, Refused> {
+        let at = self.at.unwrap_or(0);
+        match self.near.as_mut().map(|near| near.next(at)).transpose()? {
+            Some(Next::Bytes(bytes)) => {
+                self.at = Some(at + bytes.len() as u64);
+                Ok(LogEvent::Bytes(bytes))
+            }
+            Some(Next::End(task)) => {
+                (self.near, self.ended) = (None, true);
+                Ok(LogEvent::End(Some(task.status)))
+            }
+            // It was retried: its new log is followed from the beginning.
+            Some(Next::Elsewhere) | None => {
+                (self.near, self.at) = (None, Some(0));
+                Ok(LogEvent::Bytes(Bytes::new()))
             }
         }
     }
