@@ -20,30 +20,35 @@ const DEAF_WITHIN: Duration = Duration::from_secs(15);
 const EXIT_WITHIN: Duration = Duration::from_secs(90);
 
 pub(super) async fn run(world: &World, kill_tasks: bool) -> Result<(), Failure> {
-    let mut client = world.client()?.only_connect();
-    match met(&client).await {
-        Met::Listens => {}
-        Met::Left | Met::Nobody if kill_tasks && has_runs(&client.workspace().octo) => client = world.client()?,
-        // The lock fell while this looked on: a daemon that could not be reached has left.
-        Met::Left => return Ok(()),
-        Met::Nobody => return world.print(format!("no daemon runs for {}\n", client.workspace().root.display())),
-        Met::Deaf => return Err(client.nobody_listens().into()),
-    }
-    let process = match client.status().await {
-        Ok(status) => {
-            let process = watch(status.pid);
-            client.shutdown(&ShutdownRequest { kill_tasks }).await?;
-            process
+    let client = world.client()?.only_connect();
+    let mut met = met(&client).await;
+    if matches!(met, Met::Listens) {
+        match end(&client, kill_tasks).await {
+            // It went while it was talked to, so that nobody knows what became of the request: see it off.
+            Err(refused) if refused.code == RefusedCode::Unavailable && gone(&client, None) => met = Met::Left,
+            result => return Ok(result?),
         }
-        // It answers nothing any more because it is on its way out already: see it off.
-        Err(refused) if refused.code == RefusedCode::Unavailable => None,
-        Err(refused) => return Err(refused.into()),
-    };
-    if gone(&client, process) {
+    }
+    match met {
+        Met::Left | Met::Nobody if kill_tasks && has_runs(&client.workspace().octo) => {
+            Ok(end(&world.client()?, kill_tasks).await?)
+        }
+        // The lock fell while this looked on: a daemon that could not be reached has left.
+        Met::Left | Met::Listens => Ok(()),
+        Met::Nobody => world.print(format!("no daemon runs for {}\n", client.workspace().root.display())),
+        Met::Deaf => Err(client.nobody_listens().into()),
+    }
+}
+
+/// Asks the daemon to leave and waits until it has.
+async fn end(client: &Client, kill_tasks: bool) -> Result<(), Refused> {
+    let process = watch(client.status().await?.pid);
+    client.shutdown(&ShutdownRequest { kill_tasks }).await?;
+    if gone(client, process) {
         return Ok(());
     }
     let message = format!("the daemon was asked to stop and has not exited after {} s", EXIT_WITHIN.as_secs());
-    Err(Refused::new(RefusedCode::Internal, message).hint("`octo status` shows whether it still answers").into())
+    Err(Refused::new(RefusedCode::Internal, message).hint("`octo status` shows whether it still answers"))
 }
 
 /// Whom a stop found.
