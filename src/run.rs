@@ -120,6 +120,7 @@ pub(crate) mod spare;
 mod verdict;
 
 pub use dir::RunDir;
+pub(crate) use fold::SPARE;
 pub use fold::{Folded, empty_trash, remove_task_files, run_folders};
 #[cfg(test)]
 pub(crate) use launch::socket_pair;

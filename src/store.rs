@@ -77,7 +77,9 @@ pub struct Store {
     /// Environments that this process made durable; others are written again, which also mends damaged ones.
     durable_envs: Mutex<HashSet<String>>,
     index: Mutex<index::Index>,
-    /// Temp names of files in `tasks/` that held older records.
+    /// Where records are written before they are put in their places.
+    spare: OwnedFd,
+    /// Names in there of files that held older records.
     used: Mutex<Vec<String>>,
     journal: Mutex<journal::Journal>,
     marks: Mutex<Marks>,

@@ -317,7 +317,7 @@ fn a_store_opens_only_what_is_ours_alone() {
     let world = World::new();
     drop(world.open());
     let made = names(&world.octo());
-    for name in ["tasks", "env", "quarantine", "trash", "bots", "bin", ".gitignore"] {
+    for name in ["tasks", "env", "quarantine", "trash", "spare", "bots", "bin", ".gitignore"] {
         assert!(made.contains(name), "{name}");
     }
     assert_eq!(fs::read_to_string(world.octo().join(".gitignore")).unwrap(), "*\n");

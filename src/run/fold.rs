@@ -13,6 +13,9 @@ use super::LockFact;
 use super::dir::{CLAIM, LOCK, RunDir, now, probe, sync_dir};
 use crate::task::TaskId;
 
+/// `.octo/spare/`: used folders and files that wait for their next use.
+pub(crate) const SPARE: &str = "spare";
+
 /// How a clean-up went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folded {
@@ -105,19 +108,22 @@ pub fn remove_task_files(tasks: &Path, id: TaskId) -> io::Result<Folded> {
     Ok(Folded::Done)
 }
 
-/// Deletes what an earlier daemon had moved to `.octo/trash/` and not deleted yet. To be called at
-/// boot, under the daemon's lock. A folder in which a lock is held stays for the next boot.
+/// Deletes what an earlier daemon had moved to `.octo/trash/` and not deleted yet, and the used folders and files
+/// that it kept in `.octo/spare/`. To be called at boot, under the daemon's lock. A folder in which a lock is held
+/// stays for the next boot.
 ///
 /// # Errors
 /// When something cannot be deleted.
 pub fn empty_trash(octo: &Path) -> io::Result<()> {
-    let trash = octo.join("trash");
-    for name in names(&trash)? {
-        let path = trash.join(name);
-        if !path.symlink_metadata()?.is_dir() {
-            ignore_absent(fs::remove_file(&path))?;
-        } else if !is_held(&path)? {
-            delete_folder(&path)?;
+    for folder in ["trash", SPARE] {
+        let folder = octo.join(folder);
+        for name in names(&folder)? {
+            let path = folder.join(name);
+            if !path.symlink_metadata()?.is_dir() {
+                ignore_absent(fs::remove_file(&path))?;
+            } else if !is_held(&path)? {
+                delete_folder(&path)?;
+            }
         }
     }
     Ok(())
@@ -136,11 +142,19 @@ pub(super) fn trash_name(name: &str) -> String {
 }
 
 /// A place in the trash, which is made if it is missing.
-pub(super) fn trash_place(tasks: &Path, name: &str) -> io::Result<PathBuf> {
-    let trash = trash_folder(tasks);
-    match DirBuilder::new().mode(0o700).create(&trash) {
+fn trash_place(tasks: &Path, name: &str) -> io::Result<PathBuf> {
+    place_in(trash_folder(tasks), name)
+}
+
+/// A place among what is used again; the folder is made if it is missing.
+pub(super) fn spare_place(tasks: &Path, name: &str) -> io::Result<PathBuf> {
+    place_in(tasks.parent().unwrap_or(tasks).join(SPARE), name)
+}
+
+fn place_in(folder: PathBuf, name: &str) -> io::Result<PathBuf> {
+    match DirBuilder::new().mode(0o700).create(&folder) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
-        _ => Ok(trash.join(name)),
+        _ => Ok(folder.join(name)),
     }
 }
 

@@ -1,14 +1,14 @@
 //! Used folders for new runs: a folder with its files costs a disk more to make and delete than to use again.
 //!
 //! ```text
-//!   tasks/<id>/run-1/{lock, claim.json, exit.json, out.log} ──fold──► trash/spare.<n>/run-1/{lock, *.spare}
+//!   tasks/<id>/run-1/{lock, claim.json, exit.json, out.log} ──fold──► spare/<n>/run-1/{lock, *.spare}
 //!                                                                          └──launch──► tasks/<next id>/run-1/
 //! ```
 //!
 //! Only what nobody else has open is used again: the lock's file, which a probe found free, that of `exit.json`
 //! with its reserved space, and the log's if it is empty and no other descriptor of it is open. The folder
 //! leaves `tasks/` before anything in it changes, and comes back whole, so a death in between leaves either
-//! nothing there or a folder as a fresh one. Spares lie in the trash: the next start deletes them.
+//! nothing there or a folder as a fresh one. The next start deletes what lies in `spare/`.
 //!
 //! A power cut may bring the old names in such a folder back, on a file system that does not keep the order
 //! of changes. An old `claim.json` makes the run one that was cut off, which it is; `exit.json` names its run,
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 use super::dir::{CLAIM, EXIT, LOCK, LOG, RunDir, probe, take_lock};
-use super::fold::{delete_folder, ignore_absent, names, trash_name, trash_place};
+use super::fold::{delete_folder, ignore_absent, names, spare_place, trash_name};
 use super::{Folded, LockFact};
 
 /// What `exit.json` is called while it waits for its next use.
@@ -71,7 +71,7 @@ impl RunDir {
     /// not one of those that can be used again; it is to be folded.
     ///
     /// # Errors
-    /// When the lock cannot be probed or the trash cannot be made.
+    /// When the lock cannot be probed or `spare/` cannot be made.
     pub fn fold_into(&self, spares: &mut Spares) -> io::Result<Option<Folded>> {
         if !spares.want_more() || !self.path().ends_with(FIRST) {
             return Ok(None);
@@ -82,7 +82,7 @@ impl RunDir {
         if !self.can_be_used_again()? {
             return Ok(None);
         }
-        let spare = trash_place(&self.tasks, &trash_name("spare"))?;
+        let spare = spare_place(&self.tasks, &trash_name("run"))?;
         if fs::rename(self.task_dir(), &spare).is_err() {
             return Ok(None);
         }

@@ -1,7 +1,7 @@
 //! Single steps on the disk: every system call of the store that writes is here or in its caller's commit.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
@@ -83,21 +83,32 @@ impl<'d> Temp<'d> {
     }
 
     /// Renames it to its real name; the folder still has to be synced.
-    pub(super) fn put(mut self, name: &str) -> Result<()> {
-        retry(|| rustix::fs::renameat(self.dir, self.name.as_str(), self.dir, name))?;
+    pub(super) fn put(self, name: &str) -> Result<()> {
+        let dir = self.dir;
+        self.put_into(dir, name)
+    }
+
+    /// As [`Temp::put`], into another folder.
+    pub(super) fn put_into(mut self, dir: BorrowedFd<'_>, name: &str) -> Result<()> {
+        retry(|| rustix::fs::renameat(self.dir, self.name.as_str(), dir, name))?;
         self.name.clear();
         Ok(())
     }
 }
 
 impl Temp<'_> {
-    /// As [`Temp::put`]. What had the name before, if anything, gets that of the temp, which is returned.
-    pub(super) fn exchange(mut self, name: &str) -> Result<Option<String>> {
-        let swap = || rustix::fs::renameat_with(self.dir, self.name.as_str(), self.dir, name, RenameFlags::EXCHANGE);
+    /// Tells whether it lies in this folder.
+    pub(super) fn is_in(&self, dir: BorrowedFd<'_>) -> bool {
+        self.dir.as_raw_fd() == dir.as_raw_fd()
+    }
+
+    /// As [`Temp::put_into`]. What had the name before, if anything, gets that of the temp, which is returned.
+    pub(super) fn exchange(mut self, dir: BorrowedFd<'_>, name: &str) -> Result<Option<String>> {
+        let swap = || rustix::fs::renameat_with(self.dir, self.name.as_str(), dir, name, RenameFlags::EXCHANGE);
         match retry(swap) {
             Ok(()) => Ok(Some(std::mem::take(&mut self.name))),
             // There is no such file yet, or the file system cannot do that.
-            Err(_) => self.put(name).map(|()| None),
+            Err(_) => self.put_into(dir, name).map(|()| None),
         }
     }
 }

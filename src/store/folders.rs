@@ -13,9 +13,10 @@ use super::error::StoreError;
 use super::index::Index;
 use super::journal::Journal;
 use super::{Marks, Store};
+use crate::run::SPARE;
 
 /// What lies in `.octo/` besides files.
-const FOLDERS: [&str; 6] = ["tasks", "env", "quarantine", "trash", "bots", "bin"];
+const FOLDERS: [&str; 7] = ["tasks", "env", "quarantine", "trash", SPARE, "bots", "bin"];
 
 impl Store {
     /// Opens the store of a workspace, making what is missing of its folders (0700).
@@ -34,6 +35,7 @@ impl Store {
             folder(name)?;
         }
         let (tasks, envs, quarantine) = (folder("tasks")?, folder("env")?, folder("quarantine")?);
+        let spare = folder(SPARE)?;
         ignore_from_git(&fd)
             .map_err(|e| StoreError::io(e, format!("writing {}", octo.join(".gitignore").display())))?;
         sync_entries(&fd, octo)?;
@@ -54,6 +56,7 @@ impl Store {
             frozen: Mutex::new(HashSet::new()),
             durable_envs: Mutex::new(HashSet::new()),
             index: Mutex::new(index),
+            spare,
             used: Mutex::default(),
             journal: Mutex::new(journal),
             marks: Mutex::new(Marks::default()),

@@ -170,36 +170,44 @@ impl Store {
     fn write_temps<'s>(&'s self, items: &[Item<'_>], outcomes: &mut [Outcome]) -> Vec<Option<Temp<'s>>> {
         let write = |(item, outcome): (&Item<'_>, &mut Outcome)| {
             let file = item.file()?;
-            let temp = self.used_file(file).map_or_else(
-                || Temp::write(self.dir(file.place), &file.stem, &file.bytes, file.place != Place::Tasks),
-                Ok,
-            );
+            let temp = match file.place {
+                Place::Tasks => self.write_record(file),
+                Place::Envs | Place::Octo => Temp::write(self.dir(file.place), &file.stem, &file.bytes, true),
+            };
             temp.map_err(|e| *outcome = Err(file.error(e))).ok()
         };
         items.iter().zip(outcomes).map(write).collect()
     }
 
-    /// A file that held an older record, with the new one in it: making and deleting files costs a disk more.
-    fn used_file<'s>(&'s self, file: &File<'_>) -> Option<Temp<'s>> {
-        file.task?;
-        let name = locked(&self.used).pop()?;
-        Temp::write_again(self.tasks.as_fd(), name, &file.bytes).ok()
+    /// Writes a record, into a file that held an older one if there is one: making and deleting files costs a
+    /// disk more.
+    fn write_record<'s>(&'s self, file: &File<'_>) -> rustix::io::Result<Temp<'s>> {
+        let spare = self.spare.as_fd();
+        let used = locked(&self.used).pop();
+        if let Some(temp) = used.and_then(|name| Temp::write_again(spare, name, &file.bytes).ok()) {
+            return Ok(temp);
+        }
+        match Temp::write(spare, &file.stem, &file.bytes, false) {
+            // Somebody deleted that folder.
+            Err(Errno::NOENT) => Temp::write(self.tasks.as_fd(), &file.stem, &file.bytes, false),
+            written => written,
+        }
     }
 
     /// Renames a record, which the journal holds already, to its real name.
     fn put_record(&self, file: &File<'_>, temp: Temp<'_>) -> Outcome {
         let failed = |e| SaveError { maybe_visible: true, ..file.error(e) };
         // Only a record that was saved before has a file whose place it takes.
-        if file.task.is_none_or(|task| task.rev <= 1) {
-            return temp.put(&file.name).map_err(failed);
+        if file.task.is_none_or(|task| task.rev <= 1) || !temp.is_in(self.spare.as_fd()) {
+            return temp.put_into(self.tasks.as_fd(), &file.name).map_err(failed);
         }
-        if let Some(old) = temp.exchange(&file.name).map_err(failed)? {
+        if let Some(old) = temp.exchange(self.tasks.as_fd(), &file.name).map_err(failed)? {
             let mut used = locked(&self.used);
             if used.len() < USED_KEPT {
                 used.push(old);
             } else {
                 drop(used);
-                let _ = disk::retry(|| rustix::fs::unlinkat(&self.tasks, old.as_str(), AtFlags::empty()));
+                let _ = disk::retry(|| rustix::fs::unlinkat(&self.spare, old.as_str(), AtFlags::empty()));
             }
         }
         Ok(())

@@ -53,8 +53,9 @@ fn a_used_folder_is_as_good_as_a_fresh_one() {
     }
     assert!(folders.iter().all(|ino| *ino == folders[0]), "one folder served them all");
     assert!(names(&world.tasks()).is_empty());
+    assert_eq!(names(&world.octo().join("spare")).len(), 1);
     octo::run::empty_trash(&world.octo()).unwrap();
-    assert!(names(&world.octo().join("trash")).is_empty(), "the next start deletes what is spare");
+    assert!(names(&world.octo().join("spare")).is_empty(), "the next start deletes what is spare");
 }
 
 #[test]

@@ -224,8 +224,11 @@ fn files_of_older_records_are_used_again_unless_somebody_has_them_open() {
     reader.read_to_string(&mut after).unwrap();
     assert_eq!(before, after);
     assert_eq!(fs::read(world.dir.path().join("backup")).unwrap(), backup);
+    assert_eq!(names(&world.tasks()).len(), 3, "nothing but records");
+    // Somebody tidies up.
+    fs::remove_dir_all(world.octo().join("spare")).unwrap();
+    save(&store, &[write(&with(1, 40)), write(&with(4, 1))]);
     drop(store);
     let (_, loaded) = world.boot();
-    assert_eq!(loaded.live, [with(1, 39), with(2, 39), with(3, 39)]);
-    assert_eq!(names(&world.tasks()).len(), 3, "a start sweeps what is left of older ones");
+    assert_eq!(loaded.live, [with(1, 40), with(2, 39), with(3, 39), with(4, 1)]);
 }
