@@ -32,7 +32,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,8 @@ pub struct Store {
     index: Mutex<index::Index>,
     /// Where records are written before they are put in their places.
     spare: OwnedFd,
+    /// Folders in there, one for each thread that writes the records of a large batch.
+    writers: OnceLock<Vec<OwnedFd>>,
     /// Names in there of files that held older records.
     used: Mutex<Vec<String>>,
     journal: Mutex<journal::Journal>,

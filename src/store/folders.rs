@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -57,6 +57,7 @@ impl Store {
             durable_envs: Mutex::new(HashSet::new()),
             index: Mutex::new(index),
             spare,
+            writers: OnceLock::new(),
             used: Mutex::default(),
             journal: Mutex::new(journal),
             marks: Mutex::new(Marks::default()),

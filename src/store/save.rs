@@ -11,9 +11,9 @@
 //! failing step 3 fails them all, and nothing of them is to be seen.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
 use super::disk::{self, Temp};
@@ -21,6 +21,13 @@ use super::error::{SaveError, words};
 use super::journal::Frame;
 use super::{Marks, Store, Write, env, locked, record};
 use crate::task::{SCHEMA, Task, TaskId};
+
+/// So many records are written by several threads, each in a folder of its own: one folder takes one new file at a
+/// time.
+const MANY: usize = 64;
+
+/// As many threads at most.
+const WRITERS: usize = 4;
 
 /// How many files of older records wait to be used again.
 const USED_KEPT: usize = 64;
@@ -168,15 +175,78 @@ impl Store {
 
     /// Writes all new files under temp names. Each is closed before the next: a large batch needs few descriptors.
     fn write_temps<'s>(&'s self, items: &[Item<'_>], outcomes: &mut [Outcome]) -> Vec<Option<Temp<'s>>> {
-        let write = |(item, outcome): (&Item<'_>, &mut Outcome)| {
-            let file = item.file()?;
-            let temp = match file.place {
-                Place::Tasks => self.write_record(file),
-                Place::Envs | Place::Octo => Temp::write(self.dir(file.place), &file.stem, &file.bytes, true),
+        let mut temps: Vec<_> = items.iter().map(|_| None).collect();
+        let writers = if items.len() < MANY { &[] } else { self.writers() };
+        if writers.len() < 2 {
+            self.write_share(items, outcomes, &mut temps, None);
+            return temps;
+        }
+        let share = items.len().div_ceil(writers.len());
+        std::thread::scope(|scope| {
+            let shares = items.chunks(share).zip(outcomes.chunks_mut(share)).zip(temps.chunks_mut(share));
+            let mut mine = None;
+            for (((items, outcomes), temps), dir) in shares.zip(writers) {
+                // The first share is this thread's own, and so is everything for which there is no thread.
+                if mine.is_none() {
+                    mine = Some((items, outcomes, temps, dir));
+                    continue;
+                }
+                let cell = std::sync::Mutex::new(Some((outcomes, temps)));
+                let cell = std::sync::Arc::new(cell);
+                let theirs = std::sync::Arc::clone(&cell);
+                let job = move || {
+                    if let Some((outcomes, temps)) = locked(&theirs).take() {
+                        self.write_share(items, outcomes, temps, Some(dir));
+                    }
+                };
+                if std::thread::Builder::new().name("writer".to_owned()).spawn_scoped(scope, job).is_err()
+                    && let Some((outcomes, temps)) = locked(&cell).take()
+                {
+                    self.write_share(items, outcomes, temps, Some(dir));
+                }
+            }
+            if let Some((items, outcomes, temps, dir)) = mine {
+                self.write_share(items, outcomes, temps, Some(dir));
+            }
+        });
+        temps
+    }
+
+    /// Writes some of the files; new records in the folder `dir` if one is given.
+    fn write_share<'s>(
+        &'s self,
+        items: &[Item<'_>],
+        outcomes: &mut [Outcome],
+        temps: &mut [Option<Temp<'s>>],
+        dir: Option<&'s OwnedFd>,
+    ) {
+        for ((item, outcome), temp) in items.iter().zip(outcomes).zip(temps) {
+            let Some(file) = item.file() else { continue };
+            let written = match (file.place, dir) {
+                (Place::Tasks, None) => self.write_record(file),
+                (Place::Tasks, Some(dir)) => match Temp::write(dir.as_fd(), &file.stem, &file.bytes, false) {
+                    Err(Errno::NOENT) => self.write_record(file),
+                    written => written,
+                },
+                (Place::Envs | Place::Octo, _) => Temp::write(self.dir(file.place), &file.stem, &file.bytes, true),
             };
-            temp.map_err(|e| *outcome = Err(file.error(e))).ok()
-        };
-        items.iter().zip(outcomes).map(write).collect()
+            *temp = written.map_err(|e| *outcome = Err(file.error(e))).ok();
+        }
+    }
+
+    /// A folder for each thread that writes new records; made when they are needed first.
+    fn writers(&self) -> &[OwnedFd] {
+        self.writers.get_or_init(|| {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from).min(WRITERS);
+            let folder = |n: usize| -> rustix::io::Result<OwnedFd> {
+                let name = format!("writer-{n}");
+                match disk::retry(|| rustix::fs::mkdirat(&self.spare, name.as_str(), Mode::from_raw_mode(0o700))) {
+                    Ok(()) | Err(Errno::EXIST) => disk::open_dir(&self.spare, name.as_str()),
+                    Err(e) => Err(e),
+                }
+            };
+            (0..threads).map(folder).collect::<rustix::io::Result<_>>().unwrap_or_default()
+        })
     }
 
     /// Writes a record, into a file that held an older one if there is one: making and deleting files costs a
