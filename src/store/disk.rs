@@ -102,14 +102,22 @@ impl Temp<'_> {
         self.dir.as_raw_fd() == dir.as_raw_fd()
     }
 
-    /// As [`Temp::put_into`]. What had the name before, if anything, gets that of the temp, which is returned.
-    pub(super) fn exchange(mut self, dir: BorrowedFd<'_>, name: &str) -> Result<Option<String>> {
+    /// As [`Temp::put_into`]. What had the name before, if anything, is a temp from now on, and is returned.
+    pub(super) fn exchange(self, dir: BorrowedFd<'_>, name: &str) -> Result<Option<Self>> {
         let swap = || rustix::fs::renameat_with(self.dir, self.name.as_str(), dir, name, RenameFlags::EXCHANGE);
         match retry(swap) {
-            Ok(()) => Ok(Some(std::mem::take(&mut self.name))),
+            Ok(()) => Ok(Some(self)),
             // There is no such file yet, or the file system cannot do that.
             Err(_) => self.put_into(dir, name).map(|()| None),
         }
+    }
+
+    /// Moves it to another folder under the name that it has, which is returned; nobody deletes it any more.
+    pub(super) fn rename_into(mut self, dir: BorrowedFd<'_>) -> Result<String> {
+        if !self.is_in(dir) {
+            retry(|| rustix::fs::renameat(self.dir, self.name.as_str(), dir, self.name.as_str()))?;
+        }
+        Ok(std::mem::take(&mut self.name))
     }
 }
 

@@ -12,8 +12,9 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
 
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::{AtFlags, IFlags, Mode};
 use rustix::io::Errno;
 
 use super::disk::{self, Temp};
@@ -176,37 +177,35 @@ impl Store {
     /// Writes all new files under temp names. Each is closed before the next: a large batch needs few descriptors.
     fn write_temps<'s>(&'s self, items: &[Item<'_>], outcomes: &mut [Outcome]) -> Vec<Option<Temp<'s>>> {
         let mut temps: Vec<_> = items.iter().map(|_| None).collect();
-        let writers = if items.len() < MANY { &[] } else { self.writers() };
-        if writers.len() < 2 {
-            self.write_share(items, outcomes, &mut temps, None);
-            return temps;
-        }
+        let writers = self.writers();
+        let (first, others) = match writers {
+            [first, others @ ..] if items.len() >= MANY => (first, others),
+            _ => {
+                self.write_share(items, outcomes, &mut temps, writers.first());
+                return temps;
+            }
+        };
         let share = items.len().div_ceil(writers.len());
         std::thread::scope(|scope| {
-            let shares = items.chunks(share).zip(outcomes.chunks_mut(share)).zip(temps.chunks_mut(share));
-            let mut mine = None;
-            for (((items, outcomes), temps), dir) in shares.zip(writers) {
-                // The first share is this thread's own, and so is everything for which there is no thread.
-                if mine.is_none() {
-                    mine = Some((items, outcomes, temps, dir));
-                    continue;
-                }
-                let cell = std::sync::Mutex::new(Some((outcomes, temps)));
-                let cell = std::sync::Arc::new(cell);
-                let theirs = std::sync::Arc::clone(&cell);
-                let job = move || {
+            let mut shares = items.chunks(share).zip(outcomes.chunks_mut(share)).zip(temps.chunks_mut(share));
+            let mine = shares.next();
+            for (((items, outcomes), temps), dir) in shares.zip(others) {
+                let job = Arc::new(Mutex::new(Some((outcomes, temps))));
+                let theirs = Arc::clone(&job);
+                let write = move || {
                     if let Some((outcomes, temps)) = locked(&theirs).take() {
                         self.write_share(items, outcomes, temps, Some(dir));
                     }
                 };
-                if std::thread::Builder::new().name("writer".to_owned()).spawn_scoped(scope, job).is_err()
-                    && let Some((outcomes, temps)) = locked(&cell).take()
-                {
-                    self.write_share(items, outcomes, temps, Some(dir));
+                if std::thread::Builder::new().name("writer".to_owned()).spawn_scoped(scope, write).is_err() {
+                    // No thread to be had: it is done here.
+                    if let Some((outcomes, temps)) = locked(&job).take() {
+                        self.write_share(items, outcomes, temps, Some(dir));
+                    }
                 }
             }
-            if let Some((items, outcomes, temps, dir)) = mine {
-                self.write_share(items, outcomes, temps, Some(dir));
+            if let Some(((items, outcomes), temps)) = mine {
+                self.write_share(items, outcomes, temps, Some(first));
             }
         });
         temps
@@ -223,11 +222,7 @@ impl Store {
         for ((item, outcome), temp) in items.iter().zip(outcomes).zip(temps) {
             let Some(file) = item.file() else { continue };
             let written = match (file.place, dir) {
-                (Place::Tasks, None) => self.write_record(file),
-                (Place::Tasks, Some(dir)) => match Temp::write(dir.as_fd(), &file.stem, &file.bytes, false) {
-                    Err(Errno::NOENT) => self.write_record(file),
-                    written => written,
-                },
+                (Place::Tasks, dir) => self.write_record(file, dir),
                 (Place::Envs | Place::Octo, _) => Temp::write(self.dir(file.place), &file.stem, &file.bytes, true),
             };
             *temp = written.map_err(|e| *outcome = Err(file.error(e))).ok();
@@ -235,29 +230,34 @@ impl Store {
     }
 
     /// A folder for each thread that writes new records; made when they are needed first.
+    ///
+    /// Their names are new ones each time, and `spare/` is marked as one whose folders have nothing to do with
+    /// each other: ext4 then puts each folder, and what is made in it, where there is most room, and not where
+    /// many files were deleted a moment ago, which it would have to look at one by one (a file system without a
+    /// journal does so for minutes).
     fn writers(&self) -> &[OwnedFd] {
         self.writers.get_or_init(|| {
+            if let Ok(flags) = rustix::fs::ioctl_getflags(&self.spare) {
+                let _ = rustix::fs::ioctl_setflags(&self.spare, flags | IFlags::TOPDIR);
+            }
             let threads = std::thread::available_parallelism().map_or(1, usize::from).min(WRITERS);
-            let folder = |n: usize| -> rustix::io::Result<OwnedFd> {
-                let name = format!("writer-{n}");
-                match disk::retry(|| rustix::fs::mkdirat(&self.spare, name.as_str(), Mode::from_raw_mode(0o700))) {
-                    Ok(()) | Err(Errno::EXIST) => disk::open_dir(&self.spare, name.as_str()),
-                    Err(e) => Err(e),
-                }
+            let folder = |_| -> rustix::io::Result<OwnedFd> {
+                let name = format!("writer-{}", uuid::Uuid::new_v4().simple());
+                disk::retry(|| rustix::fs::mkdirat(&self.spare, name.as_str(), Mode::from_raw_mode(0o700)))?;
+                disk::open_dir(&self.spare, name.as_str())
             };
             (0..threads).map(folder).collect::<rustix::io::Result<_>>().unwrap_or_default()
         })
     }
 
-    /// Writes a record, into a file that held an older one if there is one: making and deleting files costs a
-    /// disk more.
-    fn write_record<'s>(&'s self, file: &File<'_>) -> rustix::io::Result<Temp<'s>> {
-        let spare = self.spare.as_fd();
+    /// Writes a record: into a file that held an older one if there is one, since making and deleting files costs
+    /// a disk more; else into a new one in the folder `dir`.
+    fn write_record<'s>(&'s self, file: &File<'_>, dir: Option<&'s OwnedFd>) -> rustix::io::Result<Temp<'s>> {
         let used = locked(&self.used).pop();
-        if let Some(temp) = used.and_then(|name| Temp::write_again(spare, name, &file.bytes).ok()) {
+        if let Some(temp) = used.and_then(|name| Temp::write_again(self.spare.as_fd(), name, &file.bytes).ok()) {
             return Ok(temp);
         }
-        match Temp::write(spare, &file.stem, &file.bytes, false) {
+        match Temp::write(dir.unwrap_or(&self.spare).as_fd(), &file.stem, &file.bytes, false) {
             // Somebody deleted that folder.
             Err(Errno::NOENT) => Temp::write(self.tasks.as_fd(), &file.stem, &file.bytes, false),
             written => written,
@@ -268,16 +268,14 @@ impl Store {
     fn put_record(&self, file: &File<'_>, temp: Temp<'_>) -> Outcome {
         let failed = |e| SaveError { maybe_visible: true, ..file.error(e) };
         // Only a record that was saved before has a file whose place it takes.
-        if file.task.is_none_or(|task| task.rev <= 1) || !temp.is_in(self.spare.as_fd()) {
+        if file.task.is_none_or(|task| task.rev <= 1) || temp.is_in(self.tasks.as_fd()) {
             return temp.put_into(self.tasks.as_fd(), &file.name).map_err(failed);
         }
         if let Some(old) = temp.exchange(self.tasks.as_fd(), &file.name).map_err(failed)? {
             let mut used = locked(&self.used);
             if used.len() < USED_KEPT {
-                used.push(old);
-            } else {
-                drop(used);
-                let _ = disk::retry(|| rustix::fs::unlinkat(&self.spare, old.as_str(), AtFlags::empty()));
+                // All wait in one folder.
+                used.extend(old.rename_into(self.spare.as_fd()).ok());
             }
         }
         Ok(())
