@@ -57,7 +57,7 @@ pub struct ProcessExecutor {
     pokes: Pokes,
     /// The environment that was read last, by its digest: tasks of one batch share it.
     env: Mutex<(String, Env)>,
-    /// Runs whose facts this daemon read and understood: (task, run).
+    /// Runs whose claims this daemon read and understood: (task, run).
     sound: HashMap<TaskId, u32>,
 }
 
@@ -130,7 +130,10 @@ impl ProcessExecutor {
         let log = self.dir(task.id, task.run).log_path();
         match &facts.exit {
             ExitFact::Ended(exit) if exit.error.is_none() && exit.reason.is_none() => {
-                self.claude_report(task, exit, &log).unwrap_or_else(|| plain_report(task, &log))
+                self.claude_report(task, exit, &log).unwrap_or_else(|| match exit.log_bytes {
+                    0 => Report::default(),
+                    _ => plain_report(task, &log),
+                })
             }
             _ => plain_report(task, &log),
         }
@@ -193,14 +196,18 @@ impl ProcessExecutor {
 
 impl Executor for ProcessExecutor {
     fn look(&mut self, task: &Task) -> io::Result<Look> {
-        let facts = self.dir(task.id, task.run).facts()?;
+        let dir = self.dir(task.id, task.run);
+        let facts = match dir.exit()? {
+            exit @ ExitFact::Ended(_) => Facts { folder: true, lock: LockFact::Held, claim: ClaimFact::None, exit },
+            ExitFact::None | ExitFact::Unreadable => dir.facts()?,
+        };
         if !facts.folder {
             // No folder means something only while all folders are where they were: one that was moved or
             // deleted with everything else says nothing about its run, which goes on.
             self.store.in_place().map_err(|gone| io::Error::other(gone.message))?;
         }
         let report = self.report(task, &facts);
-        if matches!((&facts.claim, &facts.exit), (ClaimFact::Real(_), ExitFact::Ended(_))) {
+        if matches!(facts.claim, ClaimFact::Real(_)) {
             self.sound.insert(task.id, task.run);
         }
         Ok(Look { facts, report })

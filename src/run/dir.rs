@@ -91,13 +91,20 @@ impl RunDir {
             Some(Some(ClaimFile::Real(claim))) => ClaimFact::Real(claim),
             Some(_) => ClaimFact::Unreadable,
         };
-        let exit = match read_fact::<ExitFile>(&self.path.join(EXIT))? {
+        Ok(Facts { folder, lock, claim, exit: self.exit()? })
+    }
+
+    /// Reads the last of the facts alone: when there is an end, it decides, whatever the others are.
+    ///
+    /// # Errors
+    /// As [`RunDir::facts`].
+    pub fn exit(&self) -> io::Result<ExitFact> {
+        Ok(match read_fact::<ExitFile>(&self.path.join(EXIT))? {
             None => ExitFact::None,
             Some(Some(file)) if file.of.as_ref().is_some_and(|of| *of != run_name(&self.path)) => ExitFact::None,
             Some(Some(file)) => ExitFact::Ended(file.exit),
             Some(None) => ExitFact::Unreadable,
-        };
-        Ok(Facts { folder, lock, claim, exit })
+        })
     }
 
     /// Waits for the lock to fall when its holder is known to be on its way out; at most `patience`.
