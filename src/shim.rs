@@ -7,7 +7,7 @@
 //!                                                                 stdout and stderr run-N/out.log
 //! ```
 //!
-//! The model it belongs to, with the reasons, is told in [`crate::run`]. It is forked by the [`mod@nursery`], or,
+//! The model it belongs to, with the reasons, is told in [`crate::run`]. It is forked by the nursery (`shim/nursery.rs`), or,
 //! where there is none, started by the daemon with the lock as standard input and the poke socket as standard
 //! output. Its own environment is the command's, so that nothing secret stands on a command line or in a file.
 //!
