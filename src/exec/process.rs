@@ -45,6 +45,14 @@ pub struct Surroundings {
     pub secrets: Vec<String>,
 }
 
+/// A run whose claim makes sense.
+#[derive(Debug, Clone, Copy)]
+struct Sound {
+    run: u32,
+    /// So does its end.
+    ended: bool,
+}
+
 /// Launches and looks at shims.
 #[derive(Debug)]
 pub struct ProcessExecutor {
@@ -57,8 +65,8 @@ pub struct ProcessExecutor {
     pokes: Pokes,
     /// The environment that was read last, by its digest: tasks of one batch share it.
     env: Mutex<(String, Env)>,
-    /// Runs whose claims this daemon read and understood: (task, run).
-    sound: HashMap<TaskId, u32>,
+    /// Runs whose claims this daemon read and understood.
+    sound: HashMap<TaskId, Sound>,
 }
 
 impl ProcessExecutor {
@@ -208,7 +216,10 @@ impl Executor for ProcessExecutor {
         }
         let report = self.report(task, &facts);
         if matches!(facts.claim, ClaimFact::Real(_)) {
-            self.sound.insert(task.id, task.run);
+            self.sound.insert(task.id, Sound { run: task.run, ended: false });
+        }
+        if let Some(sound) = self.sound.get_mut(&task.id).filter(|sound| sound.run == task.run) {
+            sound.ended = matches!(facts.exit, ExitFact::Ended(_));
         }
         Ok(Look { facts, report })
     }
@@ -287,7 +298,7 @@ impl Executor for ProcessExecutor {
     }
 
     fn fold(&mut self, task: &Task) -> io::Result<bool> {
-        let sound = self.sound.remove(&task.id);
+        let sound = self.sound.remove(&task.id).filter(|sound| sound.ended).map(|sound| sound.run);
         // Nearly always there is just this one, which is found without a listing.
         let mut runs = vec![task.run];
         while !runs.is_empty() {

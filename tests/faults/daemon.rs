@@ -202,19 +202,19 @@ fn every_nth_call_fails_once() {
 
 #[test]
 fn what_the_daemon_writes_into_its_files_fails() {
-    // Writes to sockets and wake-ups must not be hit, so the files are named: temps of known records, the log.
+    // Writes to sockets and wake-ups must not be hit, so the files are named: the journal's segments, the log.
     let world = World::new();
     let id = world.bg("echo first");
     world.ended(&id);
     world.folded(&id);
     let pid = world.daemon_pid().unwrap();
-    let temps: Vec<String> = (0..200).map(|n| format!("{}/.{id}.{pid}.{n}.tmp", world.tasks_dir().display())).collect();
+    let segments: Vec<String> = (0..50).map(|n| format!("{}/journal-{n}", world.octo_dir().display())).collect();
     let log = format!("{}/octod.log", world.octo_dir().display());
     for error in ["EIO", "ENOSPC", "EDQUOT"] {
         let mut options = vec!["-e", "trace=write,pwrite64,writev"];
         let rule = format!("inject=write,pwrite64,writev:error={error}:when=1+");
         options.extend(["-e", &rule, "-P", &log]);
-        options.extend(temps.iter().flat_map(|t| ["-P", &t[..]]));
+        options.extend(segments.iter().flat_map(|s| ["-P", &s[..]]));
         let threads = std::fs::read_dir(format!("/proc/{pid}/task"))
             .unwrap()
             .map(|e| e.unwrap().file_name().to_str().unwrap().parse().unwrap());
