@@ -79,6 +79,8 @@ pub struct Store {
     index: Mutex<index::Index>,
     /// Where records are written before they are put in their places.
     spare: OwnedFd,
+    /// `tasks/` is on another file system than the rest: nothing can be renamed into it.
+    tasks_elsewhere: bool,
     /// Folders in there, one for each thread that writes the records of a large batch.
     writers: OnceLock<Vec<OwnedFd>>,
     /// Names in there of files that held older records.

@@ -34,7 +34,7 @@ pub(super) struct Near {
     told: OwnedFd,
     waiter: Option<JoinHandle<Result<Waited, Refused>>>,
     run: u32,
-    end: Option<Box<Task>>,
+    end: Option<Result<Box<Task>, Refused>>,
 }
 
 /// What comes next.
@@ -87,14 +87,16 @@ impl Near {
                 return Ok(Next::Bytes(bytes.into()));
             }
             match self.end.take() {
-                Some(task) if task.run.max(1) == self.run => return Ok(Next::End(task)),
-                Some(_) => return Ok(Next::Elsewhere),
+                Some(Ok(task)) if task.run.max(1) == self.run => return Ok(Next::End(task)),
+                Some(Ok(_)) => return Ok(Next::Elsewhere),
+                Some(Err(refused)) => return Err(refused),
                 None => self.wait().map_err(failed)?,
             }
+            // What was written until then is read first.
             if let Some(waiter) = self.waiter.take_if(|waiter| waiter.is_finished()) {
                 self.end = match waiter.join() {
-                    Ok(Ok(Waited::Ended(task))) => Some(task),
-                    Ok(Err(refused)) => return Err(refused),
+                    Ok(Ok(Waited::Ended(task))) => Some(Ok(task)),
+                    Ok(Err(refused)) => Some(Err(refused)),
                     Ok(Ok(Waited::TimedOut)) | Err(_) => return Ok(Next::Elsewhere),
                 };
             }

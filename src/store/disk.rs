@@ -88,6 +88,11 @@ impl<'d> Temp<'d> {
         self.put_into(dir, name)
     }
 
+    /// Gives it a second, real name that nothing may have yet; the temp name goes.
+    pub(super) fn link(&self, name: &str) -> Result<()> {
+        retry(|| rustix::fs::linkat(self.dir, self.name.as_str(), self.dir, name, AtFlags::empty()))
+    }
+
     /// As [`Temp::put`], into another folder.
     pub(super) fn put_into(mut self, dir: BorrowedFd<'_>, name: &str) -> Result<()> {
         retry(|| rustix::fs::renameat(self.dir, self.name.as_str(), dir, name))?;

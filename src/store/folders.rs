@@ -39,13 +39,15 @@ impl Store {
         ignore_from_git(&fd)
             .map_err(|e| StoreError::io(e, format!("writing {}", octo.join(".gitignore").display())))?;
         sync_entries(&fd, octo)?;
-        let copy = || {
+        let copy = |fd: &OwnedFd| {
             fd.try_clone().map_err(|e| {
                 let errno = Errno::from_io_error(&e).unwrap_or(Errno::MFILE);
                 StoreError::io(errno, format!("opening {}", octo.display()))
             })
         };
-        let (index, journal) = (Index::new(copy()?), Journal::new(copy()?));
+        let (index, journal) = (Index::new(copy(&fd)?), Journal::new(copy(&fd)?, copy(&tasks)?));
+        let device = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| stat.st_dev).ok();
+        let tasks_elsewhere = device(&tasks) != device(&spare);
         Ok(Store {
             path: octo.to_owned(),
             octo: fd,
@@ -57,6 +59,7 @@ impl Store {
             durable_envs: Mutex::new(HashSet::new()),
             index: Mutex::new(index),
             spare,
+            tasks_elsewhere,
             writers: OnceLock::new(),
             used: Mutex::default(),
             journal: Mutex::new(journal),

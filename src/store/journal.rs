@@ -63,6 +63,9 @@ const NUMBER_MAX: u64 = 1 << 53;
 /// The largest segment that is read again, in bytes; a batch of some ten thousand records fits.
 pub(super) const SEGMENT_MAX: u64 = 512 << 20;
 
+/// A segment longer than this is followed by a new one even while a checkpoint is under way.
+const TOO_LONG: u64 = SEGMENT_MAX / 4;
+
 /// The first line of a segment, as the payload of its frame 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {
@@ -73,6 +76,10 @@ pub(super) struct Header {
     pub(super) place: String,
     /// Runs that may have begun and have not ended.
     pub(super) launched: BTreeMap<TaskId, u32>,
+    /// The system failed to write something out before: what older segments say may be lost, whatever the files
+    /// look like.
+    #[serde(default)]
+    pub(super) doubtful: bool,
 }
 
 /// One thing that a frame says.
@@ -128,15 +135,28 @@ impl Frame {
     }
 }
 
+/// A frame that could not be appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) errno: Errno,
+    /// No start finds it; else a power cut may bring it back.
+    pub(super) gone: bool,
+}
+
 /// The journal while the daemon runs.
 #[derive(Debug)]
 pub(super) struct Journal {
     octo: OwnedFd,
+    tasks: OwnedFd,
     current: Option<Segment>,
     next: u64,
     launched: BTreeMap<TaskId, u32>,
     /// A checkpoint is under way.
     checkpoint: Arc<AtomicBool>,
+    /// A checkpoint failed.
+    failed: Arc<AtomicBool>,
+    /// Older segments are needed by the next start: no checkpoint deletes them.
+    keep_old: bool,
 }
 
 /// The segment that is written now.
@@ -154,20 +174,22 @@ struct Segment {
 }
 
 impl Journal {
-    pub(super) fn new(octo: OwnedFd) -> Self {
-        Journal { octo, current: None, next: 0, launched: BTreeMap::new(), checkpoint: Arc::default() }
+    pub(super) fn new(octo: OwnedFd, tasks: OwnedFd) -> Self {
+        let (checkpoint, failed) = (Arc::default(), Arc::default());
+        Journal { octo, tasks, current: None, next: 0, launched: BTreeMap::new(), checkpoint, failed, keep_old: false }
     }
 
-    /// Begins a segment after those that a start found; with `checkpoint` those are deleted as soon as
+    /// Begins a segment after those that a start found; when they were `redone`, they are deleted as soon as
     /// everything is on disk. Where it cannot be begun now, the first save tries again.
-    pub(super) fn begin(&mut self, next: u64, launched: BTreeMap<TaskId, u32>, checkpoint: bool) {
+    pub(super) fn begin(&mut self, next: u64, launched: BTreeMap<TaskId, u32>, redone: bool) {
         self.next = next;
         self.launched = launched;
+        self.keep_old = !redone;
         match self.create() {
             Ok(segment) => self.current = Some(segment),
             Err(errno) => tracing::warn!(%errno, "no journal could be begun; the first save tries again"),
         }
-        if checkpoint && self.current.is_some() {
+        if self.current.is_some() {
             self.start_checkpoint();
         }
     }
@@ -175,18 +197,26 @@ impl Journal {
     /// Appends a frame and syncs it: from now on its entries hold, whatever happens.
     ///
     /// # Errors
-    /// When it cannot be written or synced; then none of its entries holds.
-    pub(super) fn append(&mut self, frame: &Frame) -> Result<()> {
-        let full = self.current.as_ref().is_some_and(|s| s.end > ROTATE) && !self.checkpoint.load(Ordering::Acquire);
-        if full || self.current.is_none() {
-            self.current = Some(self.create()?);
+    /// When it cannot be written or synced; then none of its entries holds, if [`Failed::gone`] says so.
+    pub(super) fn append(&mut self, frame: &Frame) -> std::result::Result<(), Failed> {
+        let sure = |errno| Failed { errno, gone: true };
+        let end = self.current.as_ref().map_or(0, |segment| segment.end);
+        let full = end > ROTATE && (end > TOO_LONG || !self.checkpoint.load(Ordering::Acquire));
+        // What follows must be told apart from what a failed sync may have lost.
+        let doubtful = !self.keep_old && self.failed.load(Ordering::Acquire);
+        self.keep_old |= doubtful;
+        if full || doubtful || self.current.is_none() {
+            self.current = Some(self.create().map_err(sure)?);
             self.start_checkpoint();
         }
-        let Some(segment) = &mut self.current else { return Err(Errno::IO) };
+        let Some(segment) = &mut self.current else { return Err(sure(Errno::IO)) };
+        if segment.end + (HEAD + frame.payload.len() + APPLIED.len()) as u64 > SEGMENT_MAX {
+            return Err(sure(Errno::FBIG));
+        }
         if let Err(errno) = segment.append(&frame.payload) {
-            segment.void();
+            let gone = segment.void().is_ok();
             self.current = None;
-            return Err(errno);
+            return Err(Failed { errno, gone });
         }
         for (id, run) in &frame.launched {
             match run {
@@ -209,8 +239,9 @@ impl Journal {
         let header = Header {
             octo_journal: VERSION,
             id: uuid::Uuid::new_v4().simple().to_string(),
-            place: place(&self.octo),
+            place: place(&self.octo, &self.tasks),
             launched: self.launched.clone(),
+            doubtful: self.failed.load(Ordering::Acquire),
         };
         let name = name(self.next);
         self.next += 1;
@@ -227,17 +258,18 @@ impl Journal {
     /// Lets a thread sync the file system and delete all segments before the present one.
     fn start_checkpoint(&mut self) {
         let keep = self.next.saturating_sub(1);
-        if keep == 0 {
+        if keep == 0 || self.keep_old {
             return;
         }
-        let Ok(octo) = self.octo.try_clone() else { return };
+        let (Ok(octo), Ok(tasks)) = (self.octo.try_clone(), self.tasks.try_clone()) else { return };
         if self.checkpoint.swap(true, Ordering::AcqRel) {
             return;
         }
-        let running = Arc::clone(&self.checkpoint);
+        let (running, failed) = (Arc::clone(&self.checkpoint), Arc::clone(&self.failed));
         let job = move || {
-            if let Err(errno) = delete_before(&octo, keep) {
+            if let Err(errno) = delete_before(&octo, &tasks, keep) {
                 tracing::warn!(%errno, "the file system could not be synced; the journal is kept");
+                failed.store(true, Ordering::Release);
             }
             running.store(false, Ordering::Release);
         };
@@ -268,13 +300,13 @@ impl Segment {
     /// Writes a frame at the end, and zeros behind it when the space runs out.
     fn write(&mut self, payload: &[u8], grow: usize) -> Result<()> {
         let mut bytes = Vec::with_capacity(HEAD + payload.len() + APPLIED.len());
+        self.last = self.end;
         let length = u32::try_from(payload.len()).map_err(|_| Errno::FBIG)?;
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(&self.frames.to_le_bytes());
         bytes.extend_from_slice(&digest(&self.id, self.frames, payload));
         bytes.extend_from_slice(payload);
-        self.last = self.end;
         let after = self.end + bytes.len() as u64;
         disk::write_all_at(&self.file, &bytes, self.end)?;
         if after + APPLIED.len() as u64 > self.filled {
@@ -300,10 +332,10 @@ impl Segment {
     }
 
     /// Takes back the frame that was written last, or was to be, and the room behind it: no start must find it.
-    fn void(&mut self) {
-        let _ = disk::write_all_at(&self.file, APPLIED, self.last);
-        let _ = disk::retry(|| rustix::fs::ftruncate(&self.file, self.last + APPLIED.len() as u64));
-        let _ = disk::retry(|| rustix::fs::fdatasync(&self.file));
+    fn void(&mut self) -> Result<()> {
+        disk::write_all_at(&self.file, APPLIED, self.last)?;
+        disk::retry(|| rustix::fs::ftruncate(&self.file, self.last + APPLIED.len() as u64))?;
+        disk::retry(|| rustix::fs::fdatasync(&self.file))
     }
 }
 
@@ -411,22 +443,28 @@ pub(super) fn segments(octo: &OwnedFd) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-fn delete_before(octo: &OwnedFd, keep: u64) -> Result<()> {
+fn delete_before(octo: &OwnedFd, tasks: &OwnedFd, keep: u64) -> Result<()> {
     disk::retry(|| rustix::fs::syncfs(octo))?;
+    if rustix::fs::fstat(octo)?.st_dev != rustix::fs::fstat(tasks)?.st_dev {
+        disk::retry(|| rustix::fs::syncfs(tasks))?;
+    }
     for number in segments(octo)?.into_iter().filter(|n| *n < keep) {
         disk::retry(|| rustix::fs::unlinkat(octo, name(number).as_str(), AtFlags::empty()))?;
     }
     Ok(())
 }
 
-/// Names the boot and the mount of `.octo/`: as long as both are the same, what was written without a sync is
-/// there. Where the kernel has no numbers for mounts that are never used twice (before 6.8), every start has
-/// a place of its own.
-pub(super) fn place(octo: &OwnedFd) -> String {
+/// Names the boot and the mounts of `.octo/` and its `tasks/`: as long as all are the same, what was written
+/// without a sync is there. Where the kernel has no numbers for mounts that are never used twice (before 6.8), every
+/// start has a place of its own.
+pub(super) fn place(octo: &OwnedFd, tasks: &OwnedFd) -> String {
     const MNT_ID_UNIQUE: u32 = 0x4000;
-    let mount = rustix::fs::statx(octo, c"", AtFlags::EMPTY_PATH, StatxFlags::from_bits_retain(MNT_ID_UNIQUE));
-    match (crate::run::boot_id(), mount) {
-        (Ok(boot), Ok(stat)) if stat.stx_mask & MNT_ID_UNIQUE != 0 => format!("{boot} {}", stat.stx_mnt_id),
+    let mount = |dir: &OwnedFd| {
+        let stat = rustix::fs::statx(dir, c"", AtFlags::EMPTY_PATH, StatxFlags::from_bits_retain(MNT_ID_UNIQUE));
+        stat.ok().filter(|stat| stat.stx_mask & MNT_ID_UNIQUE != 0).map(|stat| stat.stx_mnt_id)
+    };
+    match (crate::run::boot_id(), mount(octo), mount(tasks)) {
+        (Ok(boot), Some(octo), Some(tasks)) => format!("{boot} {octo} {tasks}"),
         _ => format!("unknown {}", uuid::Uuid::new_v4()),
     }
 }
@@ -471,7 +509,7 @@ mod tests {
     #[test]
     fn what_is_appended_is_read_again_in_order() {
         let (dir, fd) = folder();
-        let mut journal = Journal::new(fd.try_clone().unwrap());
+        let mut journal = Journal::new(fd.try_clone().unwrap(), fd.try_clone().unwrap());
         for n in 1..=3 {
             journal.append(&frame(n)).unwrap();
             if n == 2 {
@@ -482,13 +520,13 @@ mod tests {
         let old = parse(&bytes(&dir, 0)).unwrap().unwrap();
         assert_eq!(old.frames, [told(1), told(2), told(3)]);
         assert!(!old.applied, "the third was not");
-        assert_eq!(old.header.place, place(&fd));
+        assert_eq!(old.header.place, place(&fd, &fd));
     }
 
     #[test]
     fn a_cut_or_changed_frame_ends_the_segment_and_never_begins_it() {
         let (dir, fd) = folder();
-        let mut journal = Journal::new(fd);
+        let mut journal = Journal::new(fd.try_clone().unwrap(), fd);
         journal.append(&frame(1)).unwrap();
         let one = usize::try_from(journal.current.as_ref().unwrap().end).unwrap();
         journal.append(&frame(2)).unwrap();
@@ -510,7 +548,7 @@ mod tests {
     #[test]
     fn runs_that_may_be_under_way_are_carried_into_the_next_segment() {
         let (dir, fd) = folder();
-        let mut journal = Journal::new(fd);
+        let mut journal = Journal::new(fd.try_clone().unwrap(), fd);
         for n in [1, 2, 3] {
             let mut frame = Frame::default();
             frame.launch(id(n), n);
@@ -531,10 +569,10 @@ mod tests {
     #[test]
     fn a_frame_that_failed_is_not_found() {
         let (dir, fd) = folder();
-        let mut journal = Journal::new(fd);
+        let mut journal = Journal::new(fd.try_clone().unwrap(), fd);
         journal.append(&frame(1)).unwrap();
         journal.append(&frame(2)).unwrap();
-        journal.current.as_mut().unwrap().void();
+        journal.current.as_mut().unwrap().void().unwrap();
         let old = parse(&bytes(&dir, 0)).unwrap().unwrap();
         assert_eq!((old.frames, old.applied), (vec![told(1)], true));
     }
@@ -542,7 +580,7 @@ mod tests {
     #[test]
     fn a_long_journal_goes_on_in_a_new_segment_and_the_old_ones_go() {
         let (dir, fd) = folder();
-        let mut journal = Journal::new(fd.try_clone().unwrap());
+        let mut journal = Journal::new(fd.try_clone().unwrap(), fd.try_clone().unwrap());
         let mut large = Frame::default();
         large.put(id(1), &vec![b' '; usize::try_from(ROTATE).unwrap()], false);
         journal.append(&large).unwrap();

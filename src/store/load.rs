@@ -129,7 +129,10 @@ impl Store {
         self.hand_over_unnumbered(&mut out);
         // What was handed over keeps its order: first what the index knew.
         out.live.sort_by_key(|task| task.number);
-        out.stray_folders.extend(listing.folders.iter().filter(|id| listing.at(**id).is_none()));
+        // A folder whose record could not be redone or read is no stray one.
+        let frozen = locked(&self.frozen).clone();
+        let stray = |id: &&TaskId| listing.at(**id).is_none() && !frozen.contains(*id);
+        out.stray_folders.extend(listing.folders.iter().filter(stray));
         out.stray_folders.sort_unstable();
         let seen = out.live.iter().map(Summary::of).map(|s| marks_of(&s)).chain(out.ended.iter().map(marks_of));
         let healthy = seen.fold(kept_marks, Marks::max);

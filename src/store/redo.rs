@@ -19,10 +19,10 @@ use rustix::io::Errno;
 use super::disk::{self, Temp, Unread};
 use super::error::{StoreError, words};
 use super::index;
-use super::journal::{self, Entry};
+use super::journal::{self, Entry, Old};
 use super::record::{self, NotLoaded};
 use super::{Problem, Store, locked};
-use crate::run::{Claim, ProcId};
+use crate::run::{Claim, LockFact, ProcId, RunDir};
 use crate::task::TaskId;
 
 /// What all segments together say.
@@ -46,8 +46,13 @@ impl Store {
             .map_err(|e| StoreError::io(e, format!("listing the folder {}", self.path.display())))?;
         let mut problems = Vec::new();
         let mut told = Told::default();
-        for number in &numbers {
-            self.read_segment(*number, &mut told, &mut problems)?;
+        let segments = self.read_segments(&numbers, &mut problems)?;
+        // What a failed sync of the file system may have lost is older than the segment that notes it.
+        let doubtful = segments.iter().rposition(|old| old.header.doubtful).unwrap_or(0);
+        let here = journal::place(&self.octo, &self.tasks);
+        for (at, old) in segments.into_iter().enumerate() {
+            let as_left = old.header.place == here && at >= doubtful;
+            take_in(old, as_left, &mut told);
         }
         let mut done = true;
         let mut changed = false;
@@ -78,44 +83,30 @@ impl Store {
         Ok(problems)
     }
 
-    fn read_segment(&self, number: u64, told: &mut Told, problems: &mut Vec<Problem>) -> Result<(), StoreError> {
-        let name = journal::name(number);
-        let old = match disk::read_file(&self.octo, name.as_str(), journal::SEGMENT_MAX) {
-            Ok(bytes) => journal::parse(&bytes),
-            Err(Unread::Missing) => return Ok(()),
-            Err(Unread::Bad(why)) => Err(why),
-            Err(Unread::Io(e)) => return Err(StoreError::io(e, format!("reading {}", self.path.join(name).display()))),
-        };
-        let old = match old {
-            Ok(Some(old)) => old,
-            Ok(None) => return Ok(()),
-            Err(why) => {
-                let kept = match self.rename_free(self.octo.as_fd(), OsStr::new(&name), &name) {
-                    Ok(new) => self.path.join("quarantine").join(new),
-                    Err(_) => self.path.join(&name),
-                };
-                problems.push(Problem { file: name, why, kept });
-                return Ok(());
-            }
-        };
-        let as_left = old.header.place == journal::place(&self.octo);
-        let mut launched = old.header.launched;
-        let applied = if as_left { old.frames.len() - usize::from(!old.applied && !old.frames.is_empty()) } else { 0 };
-        for (at, frame) in old.frames.into_iter().enumerate() {
-            for entry in frame {
-                match entry {
-                    Entry::Launch(id, run) => drop(launched.insert(id, run)),
-                    Entry::Put { id, record } if at >= applied => drop(told.records.insert(id, Some(record))),
-                    Entry::Remove(id) if at >= applied => drop(told.records.insert(id, None)),
-                    Entry::Put { .. } | Entry::Remove(_) => {}
+    fn read_segments(&self, numbers: &[u64], problems: &mut Vec<Problem>) -> Result<Vec<Old>, StoreError> {
+        let mut segments = Vec::new();
+        for number in numbers {
+            let name = journal::name(*number);
+            let old = match disk::read_file(&self.octo, name.as_str(), journal::SEGMENT_MAX) {
+                Ok(bytes) => journal::parse(&bytes),
+                Err(Unread::Missing) => continue,
+                Err(Unread::Bad(why)) => Err(why),
+                Err(Unread::Io(e)) => {
+                    return Err(StoreError::io(e, format!("reading {}", self.path.join(name).display())));
+                }
+            };
+            match old {
+                Ok(old) => segments.extend(old),
+                Err(why) => {
+                    let kept = match self.rename_free(self.octo.as_fd(), OsStr::new(&name), &name) {
+                        Ok(new) => self.path.join("quarantine").join(new),
+                        Err(_) => self.path.join(&name),
+                    };
+                    problems.push(Problem { file: name, why, kept });
                 }
             }
         }
-        if !as_left {
-            told.uncertain.extend(launched.iter().map(|(id, run)| (*id, *run)));
-        }
-        told.launched.extend(launched);
-        Ok(())
+        Ok(segments)
     }
 
     /// Makes a record what the journal says; tells whether it was not that before.
@@ -134,24 +125,32 @@ impl Store {
             Ok(_) | Err(NotLoaded::Missing) => {}
             Err(NotLoaded::Io(e)) => return Err(e),
             Err(NotLoaded::Bad(not, _)) if not.newer => return Ok(false),
-            Err(NotLoaded::Bad(_, bytes)) if self.is_remains(&name, &bytes) => {}
-            Err(NotLoaded::Bad(not, _)) => problems.push(self.set_aside(OsStr::new(&name), &not.why)),
+            Err(NotLoaded::Bad(not, bytes)) => match self.remains(&name, &bytes) {
+                Remains::Nothing => {}
+                Remains::OfThePowerCut => drop(self.set_aside(OsStr::new(&name), &not.why)),
+                Remains::OfSomebody => problems.push(self.set_aside(OsStr::new(&name), &not.why)),
+            },
         }
         Temp::write(self.tasks.as_fd(), id.as_str(), bytes, false)?.put(&name)?;
         Ok(true)
     }
 
-    /// Tells whether a bad record is what a power cut leaves of a file that was written without a sync: nothing,
-    /// zeros, the record of another task (files are used again), or anything at all if nobody has touched it
-    /// since this machine started.
-    fn is_remains(&self, name: &str, bytes: &[u8]) -> bool {
-        let Ok(stat) = rustix::fs::statat(&self.tasks, name, AtFlags::SYMLINK_NOFOLLOW) else { return false };
+    /// What a bad record is that the journal has a good one for.
+    fn remains(&self, name: &str, bytes: &[u8]) -> Remains {
+        let Ok(stat) = rustix::fs::statat(&self.tasks, name, AtFlags::SYMLINK_NOFOLLOW) else {
+            return Remains::OfSomebody;
+        };
+        let whole = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
+            && u64::try_from(stat.st_size).is_ok_and(|size| size == bytes.len() as u64);
         let clock = |id| rustix::time::clock_gettime(id).tv_sec;
         let started = clock(rustix::time::ClockId::Realtime) - clock(rustix::time::ClockId::Boottime);
-        let before = stat.st_ctime < started;
-        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
-            && u64::try_from(stat.st_size).is_ok_and(|size| size == bytes.len() as u64)
-            && (before || bytes.iter().all(|b| *b == 0) || is_of_another(bytes))
+        if whole && (bytes.iter().all(|b| *b == 0) || is_of_another(bytes)) {
+            Remains::Nothing
+        } else if whole && stat.st_ctime < started {
+            Remains::OfThePowerCut
+        } else {
+            Remains::OfSomebody
+        }
     }
 
     /// Tells whether a record still waits for the end of this run.
@@ -161,6 +160,10 @@ impl Store {
 
     /// Gives a run that may have begun, and that left nothing, a claim of which nothing is known.
     fn claim_lost_run(&self, id: TaskId, run: u32) -> rustix::io::Result<()> {
+        let dir = RunDir::new(&self.path.join("tasks"), id, run);
+        if dir.facts().is_ok_and(|facts| facts.lock == LockFact::Held) {
+            return Ok(());
+        }
         let task = self.folder(&self.tasks, id.as_str())?;
         let folder = self.folder(&task, &format!("run-{run}"))?;
         for fact in ["claim.json", "exit.json"] {
@@ -177,7 +180,11 @@ impl Store {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let text = serde_json::to_vec(&claim).map_err(|_| Errno::INVAL)?;
-        Temp::write(folder.as_fd(), "claim", &text, false)?.put("claim.json")
+        // A shim may live all the same, where nobody can tell one mount from another: who links first has the claim.
+        match Temp::write(folder.as_fd(), "claim", &text, false)?.link("claim.json") {
+            Err(Errno::EXIST) => Ok(()),
+            linked => linked,
+        }
     }
 
     fn folder(&self, dir: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
@@ -186,6 +193,37 @@ impl Store {
             Err(e) => Err(e),
         }
     }
+}
+
+/// What is in the place of a record.
+enum Remains {
+    /// Nothing, zeros, or the record of another task (files are used again): an unsynced file after a power cut.
+    Nothing,
+    /// Something that nobody has touched since this machine started. It is kept, and no more is said of it.
+    OfThePowerCut,
+    /// Somebody's work.
+    OfSomebody,
+}
+
+/// Takes a segment in, after all older ones. `as_left`: the files show what its frames say, but perhaps the last.
+fn take_in(old: Old, as_left: bool, told: &mut Told) {
+    let mut launched = old.header.launched;
+    let applied = if as_left { old.frames.len() - usize::from(!old.applied && !old.frames.is_empty()) } else { 0 };
+    for (at, frame) in old.frames.into_iter().enumerate() {
+        for entry in frame {
+            match entry {
+                Entry::Launch(id, run) => drop(launched.insert(id, run)),
+                Entry::Put { id, record } if at >= applied => drop(told.records.insert(id, Some(record))),
+                Entry::Remove(id) if at >= applied => drop(told.records.insert(id, None)),
+                // The files show it already, and with it that no older word holds any more.
+                Entry::Put { id, .. } | Entry::Remove(id) => drop(told.records.remove(&id)),
+            }
+        }
+    }
+    if !as_left {
+        told.uncertain.extend(launched.iter().map(|(id, run)| (*id, *run)));
+    }
+    told.launched.extend(launched);
 }
 
 /// Tells whether a bad record is a good one of another task: files are used again, and a power cut may keep what

@@ -104,7 +104,10 @@ impl Store {
     fn prepare<'a>(&self, write: &'a Write) -> Result<Item<'a>, SaveError> {
         match write {
             Write::Task(task) => self.prepare_task(task),
-            Write::Launch { id, run } => Ok(Item::Launch(*id, *run)),
+            Write::Launch { id, run } => {
+                self.refuse_frozen(*id, "launched")?;
+                Ok(Item::Launch(*id, *run))
+            }
             Write::Remove(id) => {
                 self.refuse_frozen(*id, "removed")?;
                 Ok(Item::Remove(*id))
@@ -177,6 +180,10 @@ impl Store {
     /// Writes all new files under temp names. Each is closed before the next: a large batch needs few descriptors.
     fn write_temps<'s>(&'s self, items: &[Item<'_>], outcomes: &mut [Outcome]) -> Vec<Option<Temp<'s>>> {
         let mut temps: Vec<_> = items.iter().map(|_| None).collect();
+        if !items.iter().any(Item::is_of_a_task) {
+            self.write_share(items, outcomes, &mut temps, None);
+            return temps;
+        }
         let writers = self.writers();
         let (first, others) = match writers {
             [first, others @ ..] if items.len() >= MANY => (first, others),
@@ -267,6 +274,12 @@ impl Store {
     /// Renames a record, which the journal holds already, to its real name.
     fn put_record(&self, file: &File<'_>, temp: Temp<'_>) -> Outcome {
         let failed = |e| SaveError { maybe_visible: true, ..file.error(e) };
+        if self.tasks_elsewhere {
+            drop(temp);
+            let tasks = self.tasks.as_fd();
+            let temp = Temp::write(tasks, &file.stem, &file.bytes, false).map_err(failed)?;
+            return temp.put(&file.name).map_err(failed);
+        }
         // Only a record that was saved before has a file whose place it takes.
         if file.task.is_none_or(|task| task.rev <= 1) || temp.is_in(self.tasks.as_fd()) {
             return temp.put_into(self.tasks.as_fd(), &file.name).map_err(failed);
@@ -314,8 +327,9 @@ impl Store {
                 continue;
             }
             *outcome = match (saved, item) {
-                (Err(errno), Item::Put(_) | Item::Remove(_) | Item::Launch(..)) if item.is_of_a_task() => {
-                    Err(SaveError::io(errno, format!("saving {}", item.label())))
+                (Err(failed), Item::Put(_) | Item::Remove(_) | Item::Launch(..)) if item.is_of_a_task() => {
+                    let error = SaveError::io(failed.errno, format!("saving {}", item.label()));
+                    Err(SaveError { maybe_visible: !failed.gone, ..error })
                 }
                 (_, Item::Remove(id)) => self.unlink(*id),
                 (_, Item::Put(file)) => temp.take().map_or(Ok(()), |temp| self.put_record(file, temp)),

@@ -51,6 +51,8 @@ impl Waiters {
 /// Gives the waiter back when it has to go on waiting. `saved`: what is not on disk yet is not told.
 fn answer(core: &Core, waiter: Waiter, saved: bool) -> Option<Waiter> {
     let record = match core.task(waiter.id) {
+        // The ring after the save answers it.
+        Some(_) if !saved && core.is_dirty(waiter.id) => return Some(waiter),
         Some(task) if saved && core.is_dirty(waiter.id) => (waiter.fits)(task).then_some(None),
         Some(task) => (waiter.fits)(task).then(|| Some(Box::new(task.clone()))),
         None => Some(None),

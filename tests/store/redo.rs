@@ -189,3 +189,61 @@ fn a_journal_that_makes_no_sense_is_kept_and_told_of_once() {
     assert_eq!((loaded.problems.len(), loaded.live.len()), (0, 2));
     assert!(world.octo().join("journal-08").exists());
 }
+
+#[test]
+fn an_older_segment_that_is_still_there_does_not_bring_a_removed_task_back() {
+    let Some(mount) = Mount::new() else { return };
+    let world = World::new();
+    let (store, _) = world.boot();
+    save(&store, &[write(&with_rev(1, 1)), write(&with_rev(2, 1))]);
+    let octo = mount.after_a_cut(&world, |_| ());
+    let older = fs::read(octo.join("journal-0")).unwrap();
+    let store = Store::open(&octo).unwrap();
+    assert_eq!(store.load().unwrap().live.len(), 2);
+    save(&store, &[Write::Launch { id: id(1), run: 1 }]);
+    save(&store, &[Write::Remove(id(1)), write(&with_rev(2, 2))]);
+    drop(store);
+    // The system was slow, or failed, to sync: the segment from before the cut was never deleted.
+    fs::write(octo.join("journal-0"), older).unwrap();
+    let store = Store::open(&octo).unwrap();
+    let loaded = store.load().unwrap();
+    assert_eq!((loaded.live, loaded.problems), (vec![with_rev(2, 2)], vec![]));
+    assert_eq!(store.read(id(1)), Err(ReadError::NotFound));
+}
+
+#[test]
+fn what_could_not_be_redone_is_neither_forgotten_nor_run() {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+
+    let Some(mount) = Mount::new() else { return };
+    let world = World::new();
+    let (store, _) = world.boot();
+    save(&store, &[write(&with_rev(1, 1)), write(&with_rev(2, 1)), Write::Launch { id: id(1), run: 1 }]);
+    let octo = mount.after_a_cut(&world, |octo| {
+        fs::remove_file(octo.join("tasks").join("a0000001.json")).unwrap();
+        fs::create_dir_all(octo.join("tasks/a0000001/run-1")).unwrap();
+    });
+    let tasks = fs::File::open(octo.join("tasks")).unwrap();
+    let Ok(flags) = ioctl_getflags(&tasks) else { return eprintln!("skipped: no flags here") };
+    if ioctl_setflags(&tasks, flags | IFlags::IMMUTABLE).is_err() {
+        return eprintln!("skipped: nothing can be made immutable here");
+    }
+    let store = Store::open(&octo).unwrap();
+    let loaded = store.load().unwrap();
+    ioctl_setflags(&tasks, flags).unwrap();
+    assert_eq!(loaded.problems.len(), 1, "{:?}", loaded.problems);
+    assert!(loaded.stray_folders.is_empty(), "its folder is nobody's litter");
+    let launch = Write::Launch { id: id(1), run: 1 };
+    assert!(store.save(&[launch], &[]).remove(0).is_err(), "nobody knows whether it has begun");
+    // However long the journal gets, the segment that alone has the record stays.
+    let mut large = with_rev(2, 2);
+    large.result = "x".repeat(3 << 20);
+    for rev in 2..5 {
+        large.rev = rev;
+        save(&store, &[write(&large)]);
+    }
+    assert!(octo.join("journal-0").exists());
+    drop(store);
+    let loaded = Store::open(&octo).unwrap().load().unwrap();
+    assert_eq!(loaded.live, [with_rev(1, 1), large]);
+}
