@@ -1,15 +1,15 @@
 //! The shim: one small process per run, between the daemon and the command. It outlives the daemon.
 //!
 //! ```text
-//!   octod ──► octo-shim --nursery ──fork: the lock, the poke socket──► octo-shim RUNDIR --cwd D --quota B -- ARGV...
+//!   octod ──► octo-shim --nursery ──fork: the lock, the poke socket──► octo-shim RUNDIR --cwd D -- ARGV...
 //!                                                             │ subreaper, own session, one thread
 //!                                                             └─► the command: own group, stdin /dev/null,
 //!                                                                 stdout and stderr run-N/out.log
 //! ```
 //!
-//! The model it belongs to, with the reasons, is told in [`crate::run`]. It is forked by the nursery (`shim/nursery.rs`), or,
-//! where there is none, started by the daemon with the lock as standard input and the poke socket as standard
-//! output. Its own environment is the command's, so that nothing secret stands on a command line or in a file.
+//! The model it belongs to, with the reasons, is told in [`crate::run`]. It is forked by the nursery
+//! (`shim/nursery.rs`), or, where there is none, started by the daemon with the lock as standard input and the poke
+//! socket as standard output. Its own environment is the command's, so that nothing secret stands on a command line or in a file.
 //!
 //! 1. *Begin.* Its signals wait from the first moment on. A forked one reads its orders from the poke socket
 //!    and takes on its own name in `/proc`; one that was started takes the lock off its standard input. It
