@@ -211,5 +211,5 @@ where
     Ok(Handle { tx, bell, store })
 }
 
-/// How often the disk is measured while tasks run.
+/// How often the disk is measured while tasks run and it is not nearly empty.
 const DISK_EVERY: Duration = Duration::from_secs(10);

@@ -34,7 +34,11 @@ pub struct DiskProbe {
     tasks: PathBuf,
     sizes: HashMap<TaskId, u64>,
     was_low: bool,
+    ample: bool,
 }
+
+/// With more free bytes than this (and more than 5 %) it takes a while until the disk is full.
+const DISK_AMPLE: u64 = 16 * 1024 * 1024 * 1024;
 
 /// Below this many free bytes no new task starts.
 pub(super) const DISK_MIN: u64 = 64 * 1024 * 1024;
@@ -43,15 +47,21 @@ impl DiskProbe {
     /// A probe for the file system that holds `tasks`.
     #[must_use]
     pub fn new(tasks: &Path) -> Self {
-        DiskProbe { tasks: tasks.to_owned(), sizes: HashMap::new(), was_low: false }
+        DiskProbe { tasks: tasks.to_owned(), sizes: HashMap::new(), was_low: false, ample: false }
     }
 
     /// Whether less than 64 MiB or 1 % is free.
-    fn is_low(&self) -> bool {
+    fn is_low(&mut self) -> bool {
         let Ok(fs) = rustix::fs::statvfs(&self.tasks) else { return false };
         let free = fs.f_bavail.saturating_mul(fs.f_frsize);
         let all = fs.f_blocks.saturating_mul(fs.f_frsize);
+        self.ample = free > DISK_AMPLE && free > all / 20;
         all > 0 && (free < DISK_MIN.min(all / 2) || free < all / 100)
+    }
+
+    /// How long the last measurement is good for.
+    fn pause(&self) -> Duration {
+        if self.ample { DISK_EVERY * 3 } else { DISK_EVERY }
     }
 
     fn measure(&mut self, running: impl Iterator<Item = (TaskId, u32)>) -> Option<Input> {
@@ -218,10 +228,10 @@ impl<S: Persist, E: Executor> Driver<S, E> {
 
     fn turn(&mut self) {
         if Instant::now() >= self.disk_due {
-            self.disk_due = Instant::now() + DISK_EVERY;
             if let Some(input) = self.disk.measure(self.engine.core.running_runs()) {
                 self.engine.core.step(input, now());
             }
+            self.disk_due = Instant::now() + self.disk.pause();
         }
         let Driver { engine, waiting, waiters, bell, .. } = self;
         engine.turn_telling(now(), |core, out| tell(core, waiting, waiters, bell, out));
