@@ -57,8 +57,8 @@ impl Spares {
         }
         let spare = self.free.pop()?;
         if fs::rename(&spare, dir.task_dir()).is_err() {
-            // The task has a folder already, for example.
-            self.free.push(spare);
+            // The task may have a folder already. A spare that somebody tidied away is none any more.
+            self.free.extend(Some(spare).filter(|spare| spare.exists()));
             return None;
         }
         let lock = open_file(&dir.path().join(LOCK));

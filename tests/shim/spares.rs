@@ -94,3 +94,18 @@ fn the_end_of_another_run_counts_as_none() {
     let judged = verdict(Status::Dispatched, false, &facts, std::time::Duration::ZERO);
     assert!(matches!(judged, Verdict::CutOff(_)), "{judged:?}");
 }
+
+#[test]
+fn spares_that_somebody_tidied_away_are_forgotten() {
+    let world = World::new();
+    let mut nursery = Nursery::start(&world.spec(1, "").shim);
+    let mut spares = Spares::default();
+    // More often than there is room for spares.
+    for _ in 0..20 {
+        let (dir, _, log) = run(&world, &mut nursery, &mut spares, "echo fresh");
+        assert_eq!(log, "fresh\n");
+        assert_eq!(dir.fold_into(&mut spares).unwrap(), Some(Folded::Done));
+        assert_eq!(names(&world.octo().join("spare")).len(), 1);
+        fs::remove_dir_all(world.octo().join("spare")).unwrap();
+    }
+}
