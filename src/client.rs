@@ -29,6 +29,7 @@ use crate::workspace::Workspace;
 mod http;
 mod logs;
 mod near;
+mod questions;
 mod sse;
 mod start;
 mod wait;
@@ -73,7 +74,7 @@ pub struct Door {
 #[derive(Debug, Clone)]
 pub struct Client {
     door: Door,
-    surface: &'static str,
+    surface: Arc<str>,
     start: bool,
     patience: Patience,
     blocking: bool,
@@ -85,6 +86,7 @@ impl Client {
     /// A client that starts the daemon when none runs. `surface` is `cli`, `repl`, ...
     #[must_use]
     pub fn new(door: Door, surface: &'static str) -> Self {
+        let surface = surface.into();
         Client { door, surface, start: true, patience: Patience::default(), blocking: false, ahead: Arc::default() }
     }
 
@@ -335,7 +337,7 @@ impl Client {
         let left = call.until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
         let limit = left.min(ANSWER_WITHIN + call.slow);
         wire.limit(limit).map_err(Trouble::Absent)?;
-        let exchange = http::exchange(wire, call, self.surface);
+        let exchange = http::exchange(wire, call, &self.surface);
         if self.blocking {
             return exchange.await;
         }

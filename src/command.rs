@@ -11,7 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::task::{Kind, Notice, NotifyPolicy, Status, Task, TaskId};
+use crate::task::{Answer, Delivery, Kind, Notice, NotifyPolicy, Question, Status, Task, TaskId};
 
 /// Who asks. The API finds it out from the peer's process, never from what the peer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,6 +232,95 @@ pub struct ShutdownRequest {
 pub struct StopRequest {
     /// Why; `cancel` when empty.
     pub reason: String,
+}
+
+/// The body of `POST /background-agents/{id}/resume`: an answer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+pub struct ResumeRequest {
+    /// The answer: a choice, its number from 1, or free text where the question takes it.
+    pub answer: String,
+    /// The question that it is for. May be absent when exactly one plain question is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
+    /// The channel's key: the same key again is the same answer, and no late one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub key: String,
+}
+
+/// The body of `POST /background-agents/{id}/questions`: a question.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+pub struct QuestionRequest {
+    /// What is asked; for a permission it may be empty.
+    pub text: String,
+    /// The answers offered; empty: free text. A permission has its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<String>,
+    /// Another answer than the choices is taken, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub free: bool,
+    /// A random key: the same key again is the same question.
+    pub key: String,
+    /// What asks, in a word: `octo ask`, `claude`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    /// Seconds until it closes without an answer; 0: never by itself.
+    pub timeout: u64,
+    /// What permission is asked for; then it is a request for permission.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<ActionRequest>,
+}
+
+/// An action as the asker's tool call says it; what its owner is shown is computed from this.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+pub struct ActionRequest {
+    /// The tool: `Bash`, `Write`, ...
+    pub tool: String,
+    /// The tool's whole input.
+    pub input: Value,
+    /// The folder that it acts in.
+    pub folder: String,
+}
+
+/// A question and what became of it: the answer to both routes of questions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct QuestionState {
+    /// The question; `open`, `closed` and `action.digest` say where it stands and what an approval is for.
+    pub question: Question,
+    /// Its answer, once there is one.
+    #[serde(default)]
+    pub answer: Option<Answer>,
+}
+
+/// The answer to `GET /owed`: what a push bridge has still to tell, oldest first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Owed {
+    /// At most 100 notices, each with its task as it stands now.
+    pub notices: Vec<NoticeItem>,
+    /// How many are owed in all.
+    pub total: usize,
+}
+
+/// One entry of `POST /receipts`: what became of a notice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Receipt {
+    /// The task.
+    pub task: TaskId,
+    /// The notice's revision.
+    pub rev: u64,
+    /// `sent` or `dropped`.
+    pub delivery: Delivery,
+}
+
+/// The body of `POST /receipts`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Receipts {
+    /// The bridge.
+    pub bridge: String,
+    /// What became of which notices.
+    pub receipts: Vec<Receipt>,
 }
 
 /// Why a request was refused; each has one HTTP status and one exit code.

@@ -67,6 +67,7 @@
 pub mod ancestry;
 pub mod api;
 mod bounded;
+pub mod bridge;
 pub mod chat;
 pub mod claude;
 pub mod cli;

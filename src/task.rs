@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 mod id;
+mod question;
 mod status;
 mod time;
 
 pub use id::{BadTaskId, TaskId};
+pub use question::{ACTION_MAX, ALLOW, ALLOW_FOR_TASK, Action, Answer, Closed, DENY, PERMISSION, QUESTION, Question};
 pub use status::{IllegalStep, Status, Step};
 pub use time::Stamp;
 
@@ -102,6 +104,10 @@ impl FromStr for NotifyPolicy {
 pub enum NoticeKind {
     /// A question waits for an answer.
     Question,
+    /// A question still waits for an answer.
+    Reminder,
+    /// A question was answered, or will not be any more.
+    Closed,
     /// The task ended well.
     Completed,
     /// The task failed.
@@ -118,7 +124,13 @@ impl NoticeKind {
     /// Tells whether the notice reports the end of a task.
     #[must_use]
     pub fn is_end(self) -> bool {
-        self != NoticeKind::Question
+        !self.is_of_question()
+    }
+
+    /// Tells whether the notice is about a question.
+    #[must_use]
+    pub fn is_of_question(self) -> bool {
+        matches!(self, NoticeKind::Question | NoticeKind::Reminder | NoticeKind::Closed)
     }
 
     /// The notice that a task with this status owes; `None` while it has not ended.
@@ -160,6 +172,9 @@ pub struct Notice {
     /// When it was raised.
     #[serde(default)]
     pub at: Stamp,
+    /// The question that it is about; empty for ends.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub question: String,
     /// Delivery by push bridge; empty when no bridge is configured.
     #[serde(default)]
     pub to: BTreeMap<String, Delivery>,
@@ -191,48 +206,6 @@ pub struct Stop {
     pub at: Stamp,
     /// Why: `cancel`, `timeout`, `low_disk`, or the person's words.
     pub reason: String,
-    /// Fields of other versions.
-    #[serde(flatten)]
-    pub extra: Map<String, Value>,
-}
-
-/// A question that a task asked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Question {
-    /// Its id within the task: `q1`, `q2`, ...
-    pub id: String,
-    /// What is asked.
-    pub text: String,
-    /// The answers offered; empty means free text.
-    #[serde(default)]
-    pub choices: Vec<String>,
-    /// When it was asked.
-    #[serde(default)]
-    pub asked_at: Stamp,
-    /// `question` or `permission`.
-    #[serde(default)]
-    pub kind: String,
-    /// Whether it still waits for an answer.
-    #[serde(default)]
-    pub open: bool,
-    /// Fields of other versions.
-    #[serde(flatten)]
-    pub extra: Map<String, Value>,
-}
-
-/// An answer that was given to a question.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Answer {
-    /// The question's id.
-    pub question: String,
-    /// What was answered.
-    pub text: String,
-    /// Who answered: `repl`, `telegram:4711`, ...
-    #[serde(default)]
-    pub by: String,
-    /// When.
-    #[serde(default)]
-    pub at: Stamp,
     /// Fields of other versions.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -278,6 +251,10 @@ fn default_turns() -> u32 {
 
 fn is_false(b: &bool) -> bool {
     !*b
+}
+
+fn is_zero_u64(n: &u64) -> bool {
+    *n == 0
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -423,6 +400,12 @@ pub struct Task {
     /// Lets the task dispatch others.
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_dispatch: bool,
+    /// The tools that its owner allowed it for the rest of the present run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<String>,
+    /// Milliseconds that the present run has been paused so far, without the present pause: its clock stood still.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub paused_ms: u64,
     /// The installation that wrote it; a record without this workspace's mark is shown, not used.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mark: String,
@@ -481,6 +464,8 @@ impl Task {
             notify: NotifyPolicy::All,
             leave_children: false,
             allow_dispatch: false,
+            grants: Vec::new(),
+            paused_ms: 0,
             mark: String::new(),
             extra: Map::new(),
         };

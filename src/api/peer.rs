@@ -111,7 +111,8 @@ pub(super) fn forbidden() -> Refused {
 #[must_use]
 pub(super) fn surface(headers: &axum::http::HeaderMap) -> &str {
     let said = headers.get("x-octo-client").and_then(|v| v.to_str().ok()).unwrap_or("api");
-    let plain = !said.is_empty() && said.len() <= 32 && said.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b':');
+    let plain = !said.is_empty() && said.len() <= 48 && said.bytes().all(fits) && !said.starts_with("task:");
     if plain { said } else { "api" }
 }
 

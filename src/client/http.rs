@@ -128,7 +128,7 @@ impl Call {
 }
 
 /// A call as a request.
-fn request(call: &Call, surface: &'static str) -> Result<Request<Full<Bytes>>, Trouble> {
+fn request(call: &Call, surface: &str) -> Result<Request<Full<Bytes>>, Trouble> {
     let request = Request::builder().method(&call.method).uri(&call.path).header(HOST, "octo");
     let request = request.header("x-octo-client", surface);
     let request = match &call.body {
@@ -141,7 +141,7 @@ fn request(call: &Call, surface: &'static str) -> Result<Request<Full<Bytes>>, T
 
 /// Sends one request and reads the head of its answer; an error status becomes its refusal. The body of the
 /// answer that is returned is still to be read.
-pub(super) async fn exchange(wire: Wire, call: &Call, surface: &'static str) -> Result<Answer, Trouble> {
+pub(super) async fn exchange(wire: Wire, call: &Call, surface: &str) -> Result<Answer, Trouble> {
     let mut answer = Answer::to(request(call, surface)?, wire).await?;
     if (200..300).contains(&answer.status()) {
         return Ok(answer);

@@ -29,7 +29,7 @@ pub(crate) fn task(number: u64, status: Status) -> Task {
                 asked_at: at(50),
                 kind: "question".to_owned(),
                 open: true,
-                extra: serde_json::Map::new(),
+                ..Question::default()
             });
         }
         ended if ended.is_ended() => task.take(Step::End(ended), &at(60)).unwrap(),
@@ -55,6 +55,7 @@ pub(crate) fn notice_of(task: &Task) -> Notice {
         seq: task.number,
         kind: NoticeKind::of_end(task.status).unwrap_or(NoticeKind::Question),
         at: Stamp::from_millis(NOW - 60_000),
+        question: String::new(),
         to: std::collections::BTreeMap::new(),
         extra: serde_json::Map::new(),
     }

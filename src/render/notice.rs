@@ -2,7 +2,7 @@
 
 use super::{Paint, View, count, duration, fit, name_of, sanitize, status_paint, took, why};
 use crate::command::NoticeItem;
-use crate::task::{NoticeKind, Status, Task};
+use crate::task::{Closed, NoticeKind, Question, Status, Task};
 
 /// The most notices that a digest shows; then comes a count.
 const DIGEST_MAX: usize = 10;
@@ -14,7 +14,8 @@ pub fn notice(item: &NoticeItem, view: &View) -> String {
     let task = &item.task;
     let mut out = first_line(item, view);
     let second = match item.notice.kind {
-        NoticeKind::Question => question_line(task),
+        NoticeKind::Question | NoticeKind::Reminder => question_line(task, &item.notice.question),
+        NoticeKind::Closed => closed_line(task, &item.notice.question),
         NoticeKind::Completed => last_line(&task.result),
         NoticeKind::Failed | NoticeKind::Cancelled | NoticeKind::BudgetExceeded | NoticeKind::Interrupted => {
             let last = last_line(&task.result);
@@ -23,7 +24,8 @@ pub fn notice(item: &NoticeItem, view: &View) -> String {
     };
     if !second.is_empty() {
         let second = view.width.map_or(second.clone(), |w| fit(&second, w.saturating_sub(4).max(8)));
-        let paint = if item.notice.kind == NoticeKind::Question { Paint::Yellow } else { Paint::Dim };
+        let asks = matches!(item.notice.kind, NoticeKind::Question | NoticeKind::Reminder);
+        let paint = if asks { Paint::Yellow } else { Paint::Dim };
         out.push_str(&format!("    {}\n", view.paint(paint, &second)));
     }
     out
@@ -37,6 +39,8 @@ fn first_line(item: &NoticeItem, view: &View) -> String {
     let head = format!("{} {}", status.icon(), name_of(task));
     let mut said = match item.notice.kind {
         NoticeKind::Question => "asks".to_owned(),
+        NoticeKind::Reminder => "still asks".to_owned(),
+        NoticeKind::Closed => closed_word(task, &item.notice.question).to_owned(),
         NoticeKind::Completed
         | NoticeKind::Failed
         | NoticeKind::Cancelled
@@ -63,7 +67,8 @@ fn first_line(item: &NoticeItem, view: &View) -> String {
 
 fn status_of(kind: NoticeKind) -> Status {
     match kind {
-        NoticeKind::Question => Status::Paused,
+        NoticeKind::Question | NoticeKind::Reminder => Status::Paused,
+        NoticeKind::Closed => Status::Running,
         NoticeKind::Completed => Status::Completed,
         NoticeKind::Failed => Status::Failed,
         NoticeKind::Cancelled => Status::Cancelled,
@@ -72,8 +77,14 @@ fn status_of(kind: NoticeKind) -> Status {
     }
 }
 
-fn question_line(task: &Task) -> String {
-    let Some(question) = task.questions.iter().find(|q| q.open) else {
+/// The question that a notice is about, else the oldest open one.
+fn asked<'a>(task: &'a Task, id: &str) -> Option<&'a Question> {
+    let by_id = task.questions.iter().find(|q| q.id == id);
+    by_id.or_else(|| task.questions.iter().find(|q| q.open))
+}
+
+fn question_line(task: &Task, id: &str) -> String {
+    let Some(question) = asked(task, id) else {
         return sanitize::line(&task.paused_question);
     };
     let text = sanitize::line(&question.text);
@@ -82,6 +93,22 @@ fn question_line(task: &Task) -> String {
     }
     let choices: Vec<_> = question.choices.iter().map(|c| sanitize::line(c)).collect();
     format!("{text}  [{}]", choices.join(" / "))
+}
+
+fn closed_word(task: &Task, id: &str) -> &'static str {
+    match asked(task, id).and_then(|q| q.closed) {
+        Some(Closed::NoAnswer) => "got no answer in time",
+        Some(Closed::TaskEnded) => "asks no more",
+        Some(Closed::Answered) | None => "was answered",
+    }
+}
+
+/// What was answered, and by whom.
+fn closed_line(task: &Task, id: &str) -> String {
+    match task.answers.iter().rev().find(|a| a.question == id) {
+        Some(answer) => format!("{}  (by {})", sanitize::line(&answer.text), sanitize::line(&answer.by)),
+        None => String::new(),
+    }
 }
 
 /// The last line of output that says anything.

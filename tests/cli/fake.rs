@@ -117,6 +117,7 @@ impl Fake {
                 kind: NoticeKind::of_end(status).unwrap(),
                 at: Stamp::default(),
                 to: Default::default(),
+                question: String::new(),
                 extra: Map::new(),
             };
             facts.notices.push(json!({"notice": notice, "task": task}));

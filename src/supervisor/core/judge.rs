@@ -229,6 +229,7 @@ impl Core {
                 seq: self.marks.seq_used,
                 kind,
                 at: stamp(now),
+                question: String::new(),
                 to,
                 extra: serde_json::Map::new(),
             };
