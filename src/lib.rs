@@ -64,6 +64,7 @@
 //! A setting is a row in [`config::VARS`], a REPL command a row in [`chat::COMMANDS`], a route a handler in
 //! `src/api/` and its page in `src/api/openapi.rs`, an executor an implementation of [`exec::Executor`].
 
+pub mod action;
 pub mod ancestry;
 pub mod api;
 mod bounded;
