@@ -1,7 +1,5 @@
 //! The routes of questions: ask, look, answer.
 
-use std::io::Read as _;
-use std::path::Path as FsPath;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,9 +35,6 @@ const TIMEOUT_MAX: u64 = 10 * 366 * 24 * 3600;
 
 /// How often a poll that waits says that its asker is still there.
 const PRESENT: Duration = Duration::from_secs(20);
-
-/// The largest file that a change is shown against.
-const FILE_MAX: u64 = 256 * 1024;
 
 /// The task and the question that a path names.
 #[derive(Debug)]
@@ -123,24 +118,8 @@ fn check_question(request: &QuestionRequest) -> Result<(), Refused> {
 }
 
 /// What the owner is shown of an action: computed here, whatever the task says about it.
-async fn described(mut wanted: ActionRequest) -> Result<Action, Refused> {
-    wanted.folder.truncate(wanted.folder.floor_char_boundary(4096));
-    blocking(move || action::describe(&wanted, read_file)).await
-}
-
-/// A plain file that is small enough to compare with.
-fn read_file(path: &FsPath) -> Option<String> {
-    use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = openat(CWD, path, flags, Mode::empty()).ok()?;
-    let stat = fstat(&file).ok()?;
-    let plain = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    if !plain || u64::try_from(stat.st_size).ok()? > FILE_MAX {
-        return None;
-    }
-    let mut text = String::new();
-    std::fs::File::from(file).take(FILE_MAX + 1).read_to_string(&mut text).ok()?;
-    (text.len() as u64 <= FILE_MAX).then_some(text)
+async fn described(wanted: ActionRequest) -> Result<Action, Refused> {
+    blocking(move || action::describe(&wanted, action::read_text)).await
 }
 
 #[derive(Deserialize, Default)]
