@@ -27,4 +27,7 @@ mod server;
 mod tools;
 
 pub use desk::{ClientDesk, Desk};
-pub use server::{Offer, Server, serve};
+pub use server::{Manner, Offer, SIGN_OF_LIFE, serve};
+
+#[cfg(test)]
+mod tests;

@@ -100,19 +100,29 @@ impl Bridge {
         let cwd = std::env::current_dir().ok()?;
         let managed = Path::new("/etc/claude-code");
         let mut settings = vec![managed.join("managed-settings.json")];
-        settings.extend(fs::read_dir(managed.join("managed-settings.d")).into_iter().flatten().flatten().map(|e| e.path()));
-        settings.extend(user.iter().flat_map(|dir| ["settings.json", "remote-settings.json"].map(|name| dir.join(name))));
+        settings
+            .extend(fs::read_dir(managed.join("managed-settings.d")).into_iter().flatten().flatten().map(|e| e.path()));
+        settings
+            .extend(user.iter().flat_map(|dir| ["settings.json", "remote-settings.json"].map(|name| dir.join(name))));
         settings.extend(["settings.json", "settings.local.json"].map(|name| cwd.join(".claude").join(name)));
         let mut servers: Vec<PathBuf> = own.or(home).map(|dir| dir.join(".claude.json")).into_iter().collect();
         servers.extend(cwd.ancestors().map(|dir| dir.join(".mcp.json")));
         let forbidding = vec![managed.join("managed-mcp.json")];
-        Some(Bridge { reach, octo, folder_is_set: std::env::var_os(KEEP_FOLDER).is_some(), settings, servers, forbidding })
+        Some(Bridge {
+            reach,
+            octo,
+            folder_is_set: std::env::var_os(KEEP_FOLDER).is_some(),
+            settings,
+            servers,
+            forbidding,
+        })
     }
 
     /// What to add to a print-mode run that says what `reading` says.
     pub(super) fn additions(&self, reading: &Reading) -> Added {
         let mut added = Added::default();
-        if self.reach == ClaudeBridge::Off || WITHOUT.iter().any(|name| reading.has(name)) || self.is_forbidden(reading) {
+        if self.reach == ClaudeBridge::Off || WITHOUT.iter().any(|name| reading.has(name)) || self.is_forbidden(reading)
+        {
             return added;
         }
         let on_line = reading.values("--mcp-config").map(given_servers).max().unwrap_or(Whose::Nobodys);
@@ -195,7 +205,8 @@ fn whose(server: &Value) -> Whose {
         return Whose::Nobodys;
     }
     let program = server["command"].as_str().and_then(|command| Path::new(command).file_name());
-    let is_octo = program == Some(OsStr::new(SERVER)) && server["args"].as_array().is_some_and(|a| a.contains(&"mcp".into()));
+    let is_octo =
+        program == Some(OsStr::new(SERVER)) && server["args"].as_array().is_some_and(|a| a.contains(&"mcp".into()));
     if is_octo { Whose::Octos } else { Whose::Another }
 }
 

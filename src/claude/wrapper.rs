@@ -139,7 +139,8 @@ pub fn run_wrapper() -> ExitCode {
         eprintln!("warning: {warning}");
     }
     let mut command = Command::new(&exec.program);
-    let error = command.arg0("claude").args(&exec.args).envs(exec.env).env(TRAIL, trail.with(chosen.id).to_string()).exec();
+    let error =
+        command.arg0("claude").args(&exec.args).envs(exec.env).env(TRAIL, trail.with(chosen.id).to_string()).exec();
     let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
     let what = format!("{} could not be run: {error}", exec.program.display());
     complain(what, "check that this program works when started by hand", code)
@@ -209,7 +210,12 @@ mod tests {
 
     fn run(line: &str, additional: &str) -> (Vec<String>, Option<String>) {
         let args = shell_words::split(line).unwrap().into_iter().map(OsString::from).collect();
-        let env = WrapperEnv { additional: additional.into(), session: "ID".into(), program: Some("/c".into()), bridge: None };
+        let env = WrapperEnv {
+            additional: additional.into(),
+            session: "ID".into(),
+            program: Some("/c".into()),
+            bridge: None,
+        };
         let exec = wrapper(args, &env).unwrap();
         (exec.args.into_iter().map(|a| a.into_string().unwrap()).collect(), exec.warning)
     }

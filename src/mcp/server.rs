@@ -26,7 +26,7 @@ use crate::task::Closed;
 pub(super) const BY: &str = "claude";
 
 /// Between two signs of life during a wait: clients count a silent tool as hung after some minutes.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
 
 /// What the server offers, and to whom.
 pub enum Offer<D> {
@@ -41,30 +41,33 @@ pub enum Offer<D> {
     },
 }
 
+/// What the server knows of its client, and how it treats it.
+pub struct Manner {
+    /// Tells the folder that the client's tools act in; asked anew for each permission.
+    pub folder: Box<dyn Fn() -> PathBuf + Send + Sync>,
+    /// Between two signs of life during a wait; usually [`SIGN_OF_LIFE`].
+    pub sign_of_life: Duration,
+}
+
 /// The MCP server.
-pub struct Server<D> {
+struct Server<D> {
     offer: Offer<D>,
-    folder: Box<dyn Fn() -> PathBuf + Send + Sync>,
+    manner: Manner,
     gone: watch::Receiver<bool>,
 }
 
-/// Serves one client until it closes its end. `folder` tells the folder that its tools act in, asked anew for
-/// each permission.
+/// Serves one client until it closes its end.
 ///
 /// # Errors
 /// When the client does not speak MCP.
-pub async fn serve<D: Desk, T>(
-    offer: Offer<D>,
-    folder: impl Fn() -> PathBuf + Send + Sync + 'static,
-    transport: T,
-) -> Result<(), String>
+pub async fn serve<D: Desk, T>(offer: Offer<D>, manner: Manner, transport: T) -> Result<(), String>
 where
     T: Transport<RoleServer> + 'static,
     T::Error: Send + Sync,
 {
     let (gate, gone) = Gate::new(transport);
     let closed = gone.clone();
-    let server = Server { offer, folder: Box::new(folder), gone };
+    let server = Server { offer, manner, gone };
     let running = match serve_server(server, gate).await {
         Ok(running) => running,
         // It looked in and left.
@@ -123,7 +126,7 @@ impl<D: Desk> Server<D> {
         let (tool, input) = (arguments.remove("tool_name"), arguments.remove("input"));
         match (tool, input) {
             (Some(Value::String(tool)), Some(input)) => {
-                let folder = (self.folder)().to_string_lossy().into_owned();
+                let folder = (self.manner.folder)().to_string_lossy().into_owned();
                 permission::decide(desk, &tool, input, folder).await
             }
             _ => Verdict::Deny("The request for permission names no tool and input.".to_owned()),
@@ -143,16 +146,16 @@ impl<D: Desk> Server<D> {
             () = context.ct.cancelled() => Err(ErrorData::internal_error("cancelled", None)),
             _ = gone.wait_for(|gone| *gone) => Err(ErrorData::internal_error("the client is gone", None)),
             done = work => Ok(done),
-            never = signs_of_life(&context) => match never {},
+            never = signs_of_life(&context, self.manner.sign_of_life) => match never {},
         }
     }
 }
 
-async fn signs_of_life(context: &RequestContext<RoleServer>) -> std::convert::Infallible {
+async fn signs_of_life(context: &RequestContext<RoleServer>, pause: Duration) -> std::convert::Infallible {
     let Some(token) = context.meta.get_progress_token() else { return std::future::pending().await };
     let mut count = 0.0;
     loop {
-        tokio::time::sleep(SIGN_OF_LIFE).await;
+        tokio::time::sleep(pause).await;
         count += 1.0;
         let sign = ProgressNotificationParam::new(token.clone(), count).with_message("waiting for an answer");
         let _ = context.peer.notify_progress(sign).await;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use octo::client::{Client, Door};
 use octo::command::TaskRef;
 use octo::config::ClaudeBridge;
-use octo::mcp::{self, ClientDesk, Offer};
+use octo::mcp::{self, ClientDesk, Manner, Offer};
 use rmcp::transport::async_rw::AsyncRwTransport;
 
 use super::Args;
@@ -21,7 +21,8 @@ pub(crate) fn serve(args: &Args) -> Result<(), Failure> {
         .map_err(|e| Failure::new(3, format!("no event loop: {e}"), "raise the limit of open files"))?;
     let result = runtime.block_on(async {
         let (read, write) = rmcp::transport::stdio_pipes();
-        mcp::serve(offer, folder_of_parent, AsyncRwTransport::new(read, write)).await
+        let manner = Manner { folder: Box::new(folder_of_parent), sign_of_life: mcp::SIGN_OF_LIFE };
+        mcp::serve(offer, manner, AsyncRwTransport::new(read, write)).await
     });
     // A read of standard input may still block a thread.
     runtime.shutdown_background();

@@ -24,11 +24,13 @@ impl World {
     /// What the bridge adds to a command line; shortened, since the server's JSON is long.
     fn adds(&self, line: &str) -> String {
         let (args, _) = self.run(line, "");
-        let added = args.iter().filter(|a| !shell_words::split(line).unwrap().contains(a) && !a.starts_with("--session-id"));
+        let added =
+            args.iter().filter(|a| !shell_words::split(line).unwrap().contains(a) && !a.starts_with("--session-id"));
         let short = |word: &String| match word.as_str() {
             "--permission-prompt-tool=mcp__octo__permission" => "handler".to_owned(),
             "--allowedTools=mcp__octo__escalate_question" => "allowed".to_owned(),
-            other => match other.strip_prefix("--mcp-config=").map(|json| serde_json::from_str::<Value>(json).unwrap()) {
+            other => match other.strip_prefix("--mcp-config=").map(|json| serde_json::from_str::<Value>(json).unwrap())
+            {
                 Some(config) => config["mcpServers"]["octo"]["env"]["OCTO_CLAUDE_BRIDGE"].as_str().unwrap().to_owned(),
                 None => other.to_owned(),
             },
@@ -39,7 +41,8 @@ impl World {
     fn run(&self, line: &str, additional: &str) -> (Vec<String>, Vec<(OsString, OsString)>) {
         let args = shell_words::split(line).unwrap().into_iter().map(OsString::from).collect();
         let bridge = Some(self.bridge.clone());
-        let env = WrapperEnv { additional: additional.into(), session: "ID".into(), program: Some("/c".into()), bridge };
+        let env =
+            WrapperEnv { additional: additional.into(), session: "ID".into(), program: Some("/c".into()), bridge };
         let exec = wrapper(args, &env).unwrap();
         (exec.args.into_iter().map(|a| a.into_string().unwrap()).collect(), exec.env)
     }
