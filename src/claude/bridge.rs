@@ -56,7 +56,7 @@ pub struct Bridge {
     pub reach: ClaudeBridge,
     /// The program whose `mcp` is the server.
     pub octo: PathBuf,
-    /// Variables of [`KEEP_FOLDER`]'s kind that are set already stay as they are.
+    /// Somebody has decided already whether a `cd` lasts from one shell command to the next.
     pub folder_is_set: bool,
     /// claude's settings files that may say which MCP servers there may be.
     pub settings: Vec<PathBuf>,
@@ -90,8 +90,9 @@ impl Bridge {
         let word = set("OCTO_CLAUDE_BRIDGE").and_then(|word| word.to_str()?.parse().ok());
         let reach: ClaudeBridge = word.unwrap_or_default();
         let safe_mode = set("CLAUDE_CODE_SAFE_MODE").is_some_and(|v| v != "0" && v != "false");
-        let octo = std::env::current_exe().ok()?;
-        if reach == ClaudeBridge::Off || safe_mode || !octo.with_file_name("octod").exists() {
+        let octo = std::env::current_exe().ok()?.with_file_name("octo");
+        let is_whole = octo.exists() && octo.with_file_name("octod").exists();
+        if reach == ClaudeBridge::Off || safe_mode || !is_whole {
             return None;
         }
         let own = set("CLAUDE_CONFIG_DIR").map(PathBuf::from);

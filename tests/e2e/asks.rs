@@ -109,7 +109,7 @@ fn claudes_own_questions_are_answered() {
     world.answer(&id, "q2", "1, 2");
     world.answer(&id, "q1", "something else");
     assert_eq!(world.completed(&id)["result"], "Both extras.");
-    let told = world.mock.requests().iter().any(|r| r["body"].to_string().contains(r#"=\\\"something else\\\""#));
+    let told = world.mock.requests().iter().any(|r| r["body"].to_string().contains(r#"=\"something else\""#));
     assert!(told, "the typed answer reached the model");
 }
 
@@ -161,10 +161,8 @@ fn allowed_for_the_task_is_asked_once() {
     world.completed(&id);
     assert!(world.work().join("sub/first").exists() && world.work().join("second").exists());
     let task = world.task(&id);
-    let by_person = task["questions"].as_array().unwrap().iter().filter(|q| q["reminded"].is_null() && q["id"] != "q1");
-    for question in by_person {
-        assert_eq!(question["open"], false, "{question}");
-    }
+    let paused = task["history"].as_array().unwrap().iter().filter(|h| h["status"] == "paused").count();
+    assert_eq!((paused, &task["answers"][1]["text"]), (1, &json!("allow")), "{task}");
 }
 
 /// Also across a `cd` in an earlier command: what is shown is where it acts.
@@ -310,7 +308,7 @@ fn the_users_own_servers_stay() {
 fn a_script_with_two_claudes_asks_for_both() {
     let world = World::new();
     let _stop = StopAtEnd(&world);
-    let script = "#!/bin/bash\nset -e\nfirst=$(claude -p 'choose a database')\n(cd / && cd - && claude -p 'write the note') | cat\necho \"then: $first\"\n";
+    let script = "#!/bin/bash\nset -e\nfirst=$(claude -p 'choose a database')\n(claude -p 'write the note') | cat\necho \"then: $first\"\n";
     fs::write(world.work().join("job.sh"), script).unwrap();
     let id = world.bg(&[], "bash job.sh");
     world.question(&id, "q1");
@@ -319,7 +317,10 @@ fn a_script_with_two_claudes_asks_for_both() {
     assert_eq!((&second["kind"], world.note()), (&json!("permission"), None));
     world.answer(&id, "q2", "allow");
     let task = world.completed(&id);
-    assert!(task["result"].as_str().unwrap().ends_with("That was the note.\nthen: The owner chose SQLite."), "{task}");
+    assert!(
+        task["result"].as_str().unwrap().trim().ends_with("That was the note.\nthen: The owner chose SQLite."),
+        "{task}"
+    );
     assert_eq!(world.note().as_deref(), Some(NOTE));
 }
 
