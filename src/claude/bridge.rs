@@ -134,7 +134,8 @@ impl Bridge {
             return added;
         }
         let handler = self.reach == ClaudeBridge::Full && leaves_prompts_open(reading);
-        let Some(config) = self.config(handler) else { return added };
+        let named = reading.values("--permission-prompt-tool").any(|tool| tool == HANDLER);
+        let Some(config) = self.config(handler || named) else { return added };
         if on_line == Whose::Nobodys {
             added.words.push(format!("--mcp-config={config}").into());
         }

@@ -77,6 +77,7 @@ fn what_the_command_line_says_stays_alone() {
     let world = World::new(ClaudeBridge::Full);
     for (line, adds) in [
         ("-p --permission-prompt-tool mcp__mine__ask hi", QUESTIONS_ONLY),
+        ("-p --permission-prompt-tool mcp__octo__permission hi", "full allowed"),
         ("-p --permission-prompts none hi", QUESTIONS_ONLY),
         ("-p --dangerously-skip-permissions hi", QUESTIONS_ONLY),
         ("-p --permission-mode bypassPermissions hi", QUESTIONS_ONLY),
