@@ -205,6 +205,19 @@ pub(super) fn quiet_hours(text: &str) -> Result<Option<QuietHours>, String> {
     }
 }
 
+/// Stretches of time, in seconds, each longer than the one before; `off`: none.
+pub(super) fn reminders(text: &str) -> Result<Vec<u64>, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(Vec::new());
+    }
+    let read = |word: &str| crate::render::parse_duration(word.trim()).ok().filter(|s| *s > 0);
+    let stretches: Option<Vec<u64>> = text.split(',').map(read).collect();
+    match stretches {
+        Some(s) if s.len() <= 20 && s.is_sorted_by(|a, b| a < b) => Ok(s),
+        _ => Err("is not a list of growing times such as `10m,1h,6h`, or `off`".to_owned()),
+    }
+}
+
 fn minute(text: &str) -> Option<u16> {
     let (h, m) = text.split_once(':').unwrap_or((text, "0"));
     let digits = |s: &str| !s.is_empty() && s.len() <= 2 && s.bytes().all(|b| b.is_ascii_digit());

@@ -255,6 +255,8 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         mark: trust.mark.clone(),
         trusted: trust.records(workspace),
         log_quota: config.log_quota,
+        reminders: config.reminders.clone(),
+        time_zone: jiff::tz::TimeZone::system(),
     };
     let mut core = Core::boot(limits, loaded, supervisor::now());
     for warning in &config.warnings {
@@ -288,6 +290,7 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         started_at: stamp.to_string(),
         installation,
         team: config.team.clone(),
+        board: Arc::new(octo::bridge::Board::default()),
     };
     let (state, left) = api::State::new(handle.clone(), fixed);
     let files = settings.paths(workspace);
