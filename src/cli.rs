@@ -33,7 +33,6 @@ mod world;
 pub use bg::{BgArgs, start_one};
 pub use logs::{LogsArgs, print_logs};
 pub use resume::answer;
-pub use status::open_questions;
 pub use task::show;
 pub use usage::NoCommand;
 pub use world::{CLI, Terminal, World};

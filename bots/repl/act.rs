@@ -104,11 +104,7 @@ async fn act(here: Here<'_>, ask: Ask) -> Result<(), Failure> {
         Ask::Resume { task, question: _, answer } if answer.is_empty() => ask_again(here, &task).await,
         Ask::Resume { task, question, answer } => resume(here, &task, question, answer).await,
         Ask::Logs(task) => logs(world, client, &task, style).await,
-        Ask::Status => {
-            let status = client.status().await?;
-            let questions = cli::open_questions(client, &status).await?;
-            world.print(render::report(&status, questions, "/recap shows them", &world.view()))
-        }
+        Ask::Status => world.print(render::report(&client.status().await?, "/recap shows them", &world.view())),
         Ask::Recap => recap(here).await,
         Ask::Help => world.print(chat::help()),
         Ask::Say(_) => Err(Refused::new(

@@ -38,6 +38,9 @@ pub(super) async fn run(world: &World, args: AskArgs) -> Result<(), Failure> {
     let limit = (request.timeout > 0).then(|| Duration::from_secs(request.timeout));
     let asked = match client.question(&task, request).await {
         Err(refused) if timed_out(&refused, limit.map(|limit| began + limit)) => return Err(no_daemon(world, limit)),
+        Err(refused) if refused.code == RefusedCode::Conflict && has_ended(&client, &task).await => {
+            return Err(no_answer(world, "the task has ended"));
+        }
         asked => asked?,
     };
     let state = wait(world, &client, &task, asked, limit).await?;
@@ -74,6 +77,10 @@ async fn wait(
 fn left(question: &Question) -> Option<Duration> {
     let ms = question.deadline.millis()? - jiff::Timestamp::now().as_millisecond();
     Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+}
+
+async fn has_ended(client: &Client, task: &TaskRef) -> bool {
+    client.get(task).await.is_ok_and(|task| task.status.is_ended())
 }
 
 fn timed_out(refused: &Refused, until: Option<Instant>) -> bool {

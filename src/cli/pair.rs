@@ -40,7 +40,10 @@ pub(super) async fn run(world: &World, bridge: Bridge) -> Result<(), Failure> {
         .into());
     }
     let client = world.client()?;
-    let code = client.open_pairing(bridge.word()).await?;
+    // No such bridge is no such task.
+    let unset =
+        |r: Refused| if r.code == RefusedCode::NotFound { Refused { code: RefusedCode::Unsupported, ..r } } else { r };
+    let code = client.open_pairing(bridge.word()).await.map_err(unset)?;
     let minutes = PAIRING_LIFE.as_secs() / 60;
     world.print(format!(
         "Code: {}\nSend it to your bot within {minutes} minutes; Ctrl-C ends the pairing.\n",

@@ -144,6 +144,11 @@ impl Block<'_> {
     }
 
     fn text(&self, width: Option<usize>) -> Vec<String> {
+        // A permission's usual words say no more than its first line.
+        let usual = |a: &Action| self.question.text == format!("May it use {}?", a.tool);
+        if self.question.action.as_ref().is_some_and(usual) {
+            return Vec::new();
+        }
         let text = rows(&sanitize::text(&self.question.text), width, true, self.room.text);
         let mut lines: Vec<String> = text.shown.iter().map(|row| self.view.paint(Paint::Yellow, row)).collect();
         lines.extend(self.more(text.left));
@@ -282,10 +287,9 @@ pub fn waiting(questions: usize) -> String {
 /// What a question is about, in one line.
 #[must_use]
 pub fn subject(question: &Question) -> String {
-    let text = sanitize::line(&question.text);
     match &question.action {
-        Some(action) if text.is_empty() => sanitize::line(&format!("{}: {}", action.tool, action.what)),
-        _ => text,
+        Some(action) => sanitize::line(&format!("{}: {}", action.tool, action.what)),
+        None => sanitize::line(&question.text),
     }
 }
 
@@ -326,9 +330,9 @@ pub fn outcome(task: &Task, question: &Question, view: &View, tz: &TimeZone) -> 
 pub fn who(by: &str) -> String {
     match by.split_once(':').map_or(by, |(surface, _)| surface) {
         "repl" => "REPL".to_owned(),
-        "cli" => "CLI".to_owned(),
-        "api" => "API".to_owned(),
-        "mcp" => "MCP".to_owned(),
+        "cli" => "the command line".to_owned(),
+        "api" => "the API".to_owned(),
+        "panel" => "the panel".to_owned(),
         "telegram" => "Telegram".to_owned(),
         "" => "somebody".to_owned(),
         _ => sanitize::line(by),

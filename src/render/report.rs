@@ -5,10 +5,10 @@ use crate::bridge::Health;
 use crate::command::StatusReport;
 use crate::task::{Stamp, Status};
 
-/// The daemon's state, its bridges, its settings and where each came from; lines are ended. `questions` are open,
-/// and `list` is what the reader types to see them.
+/// The daemon's state, its bridges, its settings and where each came from; lines are ended. `list` says where open
+/// questions are seen.
 #[must_use]
-pub fn report(status: &StatusReport, questions: usize, list: &str, view: &View) -> String {
+pub fn report(status: &StatusReport, list: &str, view: &View) -> String {
     let mut out = String::new();
     let mut field = |label: &str, value: &str| {
         out.push_str(&format!("{} {}\n", view.paint(Paint::Dim, &format!("{label:<10}")), value));
@@ -19,8 +19,8 @@ pub fn report(status: &StatusReport, questions: usize, list: &str, view: &View) 
     let over = if status.slots_used > status.slots { " (answered tasks may go over the limit)" } else { "" };
     field("slots", &format!("{} of {} in use{over}", status.slots_used, status.slots));
     field("tasks", &counts(status));
-    if questions > 0 {
-        let told = format!("{}: {list}", waiting(questions));
+    if status.open_questions > 0 {
+        let told = format!("{}: {list}", waiting(status.open_questions));
         field("questions", &view.paint(Paint::Yellow, &told));
     }
     if !status.degraded.is_empty() {
@@ -109,7 +109,7 @@ mod tests {
             source: source.into(),
         };
         let status = StatusReport {
-            open_questions: 0,
+            open_questions: 2,
             pid: 4711,
             version: "0.1.0".into(),
             workspace: "/srv/work".into(),
@@ -131,7 +131,7 @@ mod tests {
             ],
             notice_seq: 9,
         };
-        insta::assert_snapshot!(report(&status, 2, "`octo tasks` lists them", &View::plain(NOW)), @r#"
+        insta::assert_snapshot!(report(&status, "`octo tasks` lists them", &View::plain(NOW)), @r#"
         daemon     pid 4711, version 0.1.0, started 1m ago
         workspace  /srv/work
         slots      4 of 3 in use (answered tasks may go over the limit)
@@ -148,7 +148,7 @@ mod tests {
           2 more at their defaults; `octo status --json` lists all
         "#);
         let dull = StatusReport { settings: status.settings[2..].to_vec(), ..status };
-        let last = report(&dull, 0, "", &View::plain(NOW)).lines().last().unwrap().to_owned();
+        let last = report(&dull, "", &View::plain(NOW)).lines().last().unwrap().to_owned();
         assert_eq!(last, "settings   all at their defaults; `octo status --json` lists them");
     }
 }
