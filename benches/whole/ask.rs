@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use expectrl::{Expect as _, Session};
 
+use crate::Row;
 use crate::world::World;
 use crate::yard::median;
-use crate::Row;
 
 const ROUNDS: usize = 30;
 
@@ -32,7 +32,13 @@ pub(crate) fn on_the_repl() -> Result<Vec<Row>> {
         world.says(&["task", &id, "resume", "--question", &format!("q{}", round + 1), "yes"])?;
     }
     let median = median(&mut times);
-    Ok(vec![Row::at_most("question on the REPL", median, String::new(), Duration::from_millis(100), "<= 100 ms, median")])
+    Ok(vec![Row::at_most(
+        "question on the REPL",
+        median,
+        String::new(),
+        Duration::from_millis(100),
+        "<= 100 ms, median",
+    )])
 }
 
 impl World {

@@ -168,9 +168,8 @@ impl Pump {
         if let Err(refused) = self.client.ensure().await {
             self.say(error_text(&refused), None);
             tokio::time::sleep(CALM_DOWN).await;
-        } else {
-            self.is_up();
         }
+        // It is back when it answers the next poll: a daemon that dies may still take a connection.
     }
 
     fn was_stopped(&mut self) {
