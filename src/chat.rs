@@ -114,7 +114,7 @@ pub const COMMANDS: &[Command] = &[
         forms: &[
             ("ID", "shows a task and the end of its output"),
             ("ID logs", "shows its output and follows it; Ctrl-C comes back"),
-            ("ID resume ANSWER", "answers what it asks; with several questions: resume --question q2 ANSWER"),
+            ("ID resume ANSWER", "answers what it asks (--question q2 ANSWER: of several)"),
             ("ID cancel", "stops it, with everything that it started"),
             ("ID retry", "runs an ended task again"),
             ("ID rm", "removes an ended task"),

@@ -136,7 +136,7 @@ fn help_is_the_table() {
       /tasks [STATUS]          lists tasks: active ones, then the newest ended
       /task ID                 shows a task and the end of its output
       /task ID logs            shows its output and follows it; Ctrl-C comes back
-      /task ID resume ANSWER   answers what it asks; with several questions: resume --question q2 ANSWER
+      /task ID resume ANSWER   answers what it asks (--question q2 ANSWER: of several)
       /task ID cancel          stops it, with everything that it started
       /task ID retry           runs an ended task again
       /task ID rm              removes an ended task

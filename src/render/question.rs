@@ -288,7 +288,11 @@ pub fn waiting(questions: usize) -> String {
 #[must_use]
 pub fn subject(question: &Question) -> String {
     match &question.action {
-        Some(action) => sanitize::line(&format!("{}: {}", action.tool, action.what)),
+        Some(action) => {
+            // Of a diff, the file that it changes.
+            let file = action.what.lines().find_map(|l| l.strip_prefix("+++ ")).filter(|_| action.format == "diff");
+            sanitize::line(&format!("{}: {}", action.tool, file.unwrap_or(&action.what)))
+        }
         None => sanitize::line(&question.text),
     }
 }
@@ -431,6 +435,7 @@ mod tests {
               3  deny
             answer: /task 9 resume --question q1 allow
         "#);
+        assert_eq!(question_line(&diff.questions[0]), "Edit: a.rs  [allow / allow for this task / deny]");
         let coloured = question(&diff, &diff.questions[0], Tongue::Chat, Room::NEW, &View { colour: true, ..view(60) });
         assert!(coloured.contains("\x1b[32m+line 1\x1b[0m") && coloured.contains("\x1b[31m-old\x1b[0m"), "{coloured}");
     }
