@@ -19,6 +19,7 @@ mod daemon;
 mod doctor;
 mod init;
 mod logs;
+mod mcp;
 mod pair;
 mod resume;
 mod status;
@@ -79,6 +80,8 @@ pub enum Verb {
     /// Shows one task, or does something with it
     #[command(args_conflicts_with_subcommands = false)]
     Task(task::TaskArgs),
+    /// Serves MCP on standard input and output: how `claude` inside a task asks
+    Mcp,
     /// Inside a task: asks its owner, waits, and prints the answer alone
     #[command(
         after_help = "Without an answer (the time-out ran out, or the task ended) nothing is printed and the exit \
@@ -147,6 +150,7 @@ async fn act(world: &World, verb: Verb) -> Result<(), Failure> {
         Verb::Bg(args) => bg::run(world, args).await,
         Verb::Tasks(args) => tasks::run(world, args).await,
         Verb::Task(args) => task::run(world, args).await,
+        Verb::Mcp => mcp::run(world),
         Verb::Ask(args) => ask::run(world, args).await,
         Verb::Init => init::run(world),
         Verb::Trust => trust::run(world).await,

@@ -36,7 +36,7 @@
 //! * [`api`] translates HTTP into requests and back. [`client`] is its other end; every surface uses it, so that
 //!   none can do more than the API allows. [`ancestry`] tells a task from its owner.
 //! * [`cli`], [`chat`] and [`render`] are what people see; the REPL is in `bots/repl.rs`, outside the library.
-//! * [`claude`] wraps `claude` inside tasks and reads what it reports; `mcp` is how such a `claude` asks, and
+//! * [`claude`] wraps `claude` inside tasks and reads what it reports; [`mcp`] is how such a `claude` asks, and
 //!   [`action`] what its owner is shown of an action, and the digest that an approval is bound to.
 //! * [`config`], [`workspace`], [`trust`] and [`doctor`]: settings, the `.octo/` folder and its lock, what came
 //!   with a clone, and what may be wrong with the surroundings.
@@ -79,6 +79,7 @@ pub mod config;
 pub mod doctor;
 pub mod exec;
 mod lease;
+pub mod mcp;
 pub mod render;
 pub mod run;
 mod sabotage;

@@ -9,10 +9,7 @@ use super::Cli;
 use crate::command::{Refused, RefusedCode};
 
 /// Commands of the contract that this version does not have, and what serves instead.
-const LATER: &[(&str, &str)] = &[
-    ("agent", "`octo bg COMMAND` runs a shell command in the background"),
-    ("mcp", "`octo bg`, `octo tasks` and `octo task` do the same from a shell"),
-];
+const LATER: &[(&str, &str)] = &[("agent", "`octo bg COMMAND` runs a shell command in the background")];
 
 /// The same for what is done with a task.
 const LATER_OF_A_TASK: &[(&str, &str)] = &[

@@ -46,6 +46,14 @@ macro_rules! choices {
         #[serde(rename_all = "lowercase")]
         pub enum $name { $($(#[$vdoc])* $variant,)+ }
 
+        impl $name {
+            /// Its word, as settings write it.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self { $($name::$variant => $word,)+ }
+            }
+        }
+
         impl FromStr for $name {
             type Err = String;
             fn from_str(text: &str) -> Result<Self, String> {
