@@ -89,7 +89,6 @@ fn complaint(line: &str) -> (String, u8) {
 fn commands_of_a_later_version_say_so() {
     for (line, name) in [
         ("octo agent --model m 'fix the tests'", "octo agent"),
-        ("octo --workspace /x mcp", "octo mcp"),
         ("octo task 12 followup and the docs", "octo task ID followup"),
         ("octo --workspace=/x task 12 raise 1000", "octo task ID raise"),
     ] {
