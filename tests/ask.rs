@@ -30,7 +30,7 @@ fn restart(world: &World) {
 }
 
 #[test]
-fn a_script_asks_twice_while_the_daemon_is_killed_before_between_and_after() {
+fn a_script_asks_twice_while_the_daemon_is_killed_and_stopped_before_between_and_after() {
     let world = World::new();
     let ask = format!("$({OCTO} ask --choice yes --choice no 'Delete the logs?')");
     let id = world.bg(&format!("a={ask} || exit 8; echo first: $a; b={ask} || exit 9; echo second: $b; exit 3"));
@@ -41,6 +41,9 @@ fn a_script_asks_twice_while_the_daemon_is_killed_before_between_and_after() {
     world.octo(&["task", &id, "resume", "--question", "q1", "yes"]).exits(0);
     // What was acknowledged is not asked again.
     restart(&world);
+    until_asks(&world, &id, "q2");
+    world.stop();
+    world.start();
     until_asks(&world, &id, "q2");
     // The answer to the first one does not reach the second.
     let late = world.octo(&["task", &id, "resume", "--question", "q1", "no"]).exits(6);
