@@ -186,14 +186,11 @@ impl Card<'_> {
         self.out.push_str(&format!("{:INDENT$}{}\n", "", self.view.paint(Paint::Dim, text)));
     }
 
-    /// Who asked, when, and until when an answer counts.
+    /// Who asked, and when.
     fn asker(&self, question: &Question, tz: &TimeZone) -> String {
         let mut text = self.at("asked", &question.asked_at, tz);
         if !question.by.is_empty() {
             text.push_str(&format!(" by {}", sanitize::line(&question.by)));
-        }
-        if let Some(end) = question.deadline.millis() {
-            text.push_str(&format!(", closes unanswered in {}", duration(end - self.view.now)));
         }
         text
     }
@@ -385,8 +382,8 @@ mod tests {
                       1  allow
                       2  allow for this task
                       3  deny
-                    answer: octo task c4b1e009 resume --question q9 allow
-                    asked    2025-11-20 09:59:10  (50s ago) by claude, closes unanswered in 9m 0s
+                    answer within 9m 0s: octo task c4b1e009 resume --question q9 allow
+                    asked    2025-11-20 09:59:10  (50s ago) by claude
         "#);
     }
 

@@ -3,10 +3,10 @@
 use jiff::tz::TimeZone;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::{Paint, View, ago, count, fit, name_of, sanitize, status_paint};
+use super::{Paint, View, ago, count, duration, fit, name_of, sanitize, status_paint};
 use crate::task::{Action, Answer, Closed, Question, Stamp, Status, Task};
 
-/// The most choices that are listed.
+/// The most choices that are listed, but where all of a question is shown.
 const CHOICES_MAX: usize = 24;
 
 /// The widest choice that the line to type shows by its words.
@@ -137,8 +137,7 @@ impl Block<'_> {
         }
         lines.extend(self.choices(width));
         if self.question.open {
-            let answer = self.tongue.answer(self.task, self.question);
-            lines.push(format!("{} {answer}", self.view.paint(Paint::Dim, "answer:")));
+            lines.push(self.answer());
         }
         lines.iter().map(|line| format!("{:indent$}{line}\n", "")).collect()
     }
@@ -177,11 +176,20 @@ impl Block<'_> {
             let line = format!("{:>3}  {}", i + 1, sanitize::line(choice));
             width.map_or(line.clone(), |w| fit(&line, w))
         };
-        let mut lines: Vec<String> = all.iter().take(CHOICES_MAX).enumerate().map(line).collect();
-        if all.len() > CHOICES_MAX {
-            lines.push(format!("     … {}", count(all.len() - CHOICES_MAX, "more choice")));
+        let most = if self.room == Room::ALL { usize::MAX } else { CHOICES_MAX };
+        let mut lines: Vec<String> = all.iter().take(most).enumerate().map(line).collect();
+        if all.len() > most {
+            let shows = self.tongue.task(self.task);
+            lines.push(format!("     … {}: {shows} shows all", count(all.len() - most, "more choice")));
         }
         lines
+    }
+
+    /// What answers it, and how long that will do.
+    fn answer(&self) -> String {
+        let left = self.question.deadline.millis().map(|at| at - self.view.now).filter(|ms| *ms > 0);
+        let label = left.map_or_else(|| "answer:".to_owned(), |ms| format!("answer within {}:", duration(ms)));
+        format!("{} {}", self.view.paint(Paint::Dim, &label), self.tongue.answer(self.task, self.question))
     }
 
     /// The remark on what is left out: nobody shall take a part for the whole.

@@ -167,16 +167,22 @@ fn piped_commands_are_answered_for_programs_and_the_end_leaves_at_once() {
     let mut fake = Fake::new();
     fake.serve();
     let mut child = fake.octo().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let input = "/bg echo 'a  b'\n\n/bg frobnicate it\n/bg list\n/quit\n/bg never\n";
+    fake.runs("asks");
+    fake.asks(1, question("Go on?", &["yes", "no"]));
+    let input =
+        "/bg echo 'a  b'\n\n/bg frobnicate it\n/bg list\n/task 1 resume Yes\n/task 1 resume no\n/quit\n/bg never\n";
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(out.starts_with("c4b1e001\n▶ #1 c4b1e001  running"), "{out}");
+    assert!(out.starts_with("c4b1e002\n? #1 c4b1e001  paused"), "{out}");
+    assert!(out.contains("Go on?  [yes / no]") && !out.contains("answered"), "{out}");
     assert!(err.starts_with("error: `frobnicate` is no program") && err.contains("hint: "), "{err}");
+    assert!(err.contains("error: task 1 asks nothing"), "{err}");
     assert_eq!(output.status.code(), Some(2));
     let facts = fake.facts();
     assert_eq!(facts.starts.len(), 1);
     assert_eq!(facts.starts[0]["command"], "echo 'a  b'");
+    assert_eq!((facts.tasks[0].answers.len(), facts.tasks[0].answers[0].text.as_str()), (1, "yes"));
 }
 
 fn question(text: &str, choices: &[&str]) -> Question {
