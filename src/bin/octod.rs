@@ -8,6 +8,8 @@ use clap::Parser;
 mod changes;
 #[path = "octod/run.rs"]
 mod run;
+#[path = "../../bots/telegram.rs"]
+mod telegram;
 
 /// The supervisor daemon of one workspace. `octo daemon` starts it.
 #[derive(Debug, Parser)]
