@@ -4,7 +4,6 @@
 //! status and the description say together decides whether a call may be repeated, and an answer that
 //! teloxide's types do not fit must not make a message that was sent look as if it were not.
 
-use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 

@@ -41,7 +41,7 @@ impl Default for Pace {
         let s = Duration::from_secs;
         Pace {
             chat: (s(1), 4),
-            all: (Duration::from_millis(34), 20),
+            all: (Duration::from_millis(35), 5),
             again: (s(1), s(60)),
             limits: Limits { call: s(20), upload: s(90) },
         }

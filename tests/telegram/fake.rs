@@ -177,6 +177,8 @@ struct Inner {
     allowed: Option<Vec<String>>,
     poll: u64,
     mischief: Mischief,
+    /// The longest that a poll is held; `None`: as long as it asks for.
+    hold: Option<Duration>,
     faults: Vec<Planned>,
     calls: Vec<Call>,
 }

@@ -139,6 +139,11 @@ impl Fake {
         self.world.held().mischief = mischief;
     }
 
+    /// Polls end after this time at the latest.
+    pub(crate) fn hold(&self, most: std::time::Duration) {
+        self.world.held().hold = Some(most);
+    }
+
     /// Somebody set a webhook.
     pub(crate) fn set_webhook(&self) {
         self.world.held().webhook = true;

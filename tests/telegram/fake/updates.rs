@@ -72,7 +72,7 @@ pub(super) async fn get(world: &World, params: &Value) -> Outcome {
     let limit = number("limit").map_or(LIMIT, |n| u64::try_from(n).unwrap_or(1).clamp(1, LIMIT));
     let limit = usize::try_from(limit).unwrap_or(1);
     let timeout = Duration::from_secs(number("timeout").and_then(|n| u64::try_from(n).ok()).unwrap_or(0).min(50));
-    let me = {
+    let (me, timeout) = {
         let mut inner = world.held();
         if inner.webhook {
             return Err(Refusal::new(409, WEBHOOK));
@@ -83,7 +83,7 @@ pub(super) async fn get(world: &World, params: &Value) -> Outcome {
         }
         inner.confirm(number("offset").unwrap_or(0));
         inner.poll += 1;
-        inner.poll
+        (inner.poll, inner.hold.map_or(timeout, |most| timeout.min(most)))
     };
     world.tell();
     let end = tokio::time::Instant::now() + timeout;
