@@ -78,7 +78,8 @@ impl Api {
         let token = token.expose();
         let number = token.split_once(':').and_then(|(id, _)| id.parse::<i64>().ok());
         let usable = token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b':' | b'_' | b'-'));
-        let id = number.filter(|_| usable).ok_or("TELEGRAM_BOT_TOKEN is no bot token: BotFather gives one like 123:AbC")?;
+        let id =
+            number.filter(|_| usable).ok_or("TELEGRAM_BOT_TOKEN is no bot token: BotFather gives one like 123:AbC")?;
         let base = if url.is_empty() { TELEGRAM } else { url.trim_end_matches('/') };
         let mut client = teloxide::net::default_reqwest_settings().referer(false);
         if is_loopback(base) {

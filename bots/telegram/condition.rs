@@ -69,8 +69,9 @@ impl Condition {
             Polling::Elsewhere(workspace) if workspace.as_os_str().is_empty() => {
                 sentences.push("another daemon of yours polls this bot; messages to it go there".to_owned());
             }
-            Polling::Elsewhere(workspace) => sentences
-                .push(format!("the daemon of {} polls this bot; messages to it go there", workspace.display())),
+            Polling::Elsewhere(workspace) => {
+                sentences.push(format!("the daemon of {} polls this bot; messages to it go there", workspace.display()))
+            }
             Polling::Conflict(why) => sentences.push(format!(
                 "somebody else polls this bot ({why}); stop that program, or revoke the token at BotFather if you know \
                  of none"

@@ -24,7 +24,7 @@ pub(crate) const REMEMBERED: i64 = 6 * 24 * 60 * 60 * 1000;
 const SAME_MOMENT: i64 = 60 * 60 * 1000;
 
 /// How many runs of numbers are remembered at most.
-const RUNS: usize = 10_000;
+const RUNS: usize = 5000;
 
 /// An update as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]

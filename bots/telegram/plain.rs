@@ -1,8 +1,7 @@
 //! Telegram's HTML without HTML: for texts that Telegram did not understand, or found too long.
 
 /// The tags that Octo's texts use; anything else between angle brackets is text.
-const TAGS: [&str; 12] =
-    ["b", "i", "u", "s", "a", "code", "pre", "blockquote", "tg-spoiler", "strong", "em", "span"];
+const TAGS: [&str; 12] = ["b", "i", "u", "s", "a", "code", "pre", "blockquote", "tg-spoiler", "strong", "em", "span"];
 
 /// The text as it would be shown.
 pub(crate) fn plain(html: &str) -> String {

@@ -272,8 +272,7 @@ const POLL_LIMIT: Duration = Duration::from_secs(65);
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 
 /// What is asked for: an edited message is no answer, and nothing else is meant for a bot like this.
-const KINDS: [AllowedUpdate; 3] =
-    [AllowedUpdate::Message, AllowedUpdate::CallbackQuery, AllowedUpdate::MyChatMember];
+const KINDS: [AllowedUpdate; 3] = [AllowedUpdate::Message, AllowedUpdate::CallbackQuery, AllowedUpdate::MyChatMember];
 
 /// The request for updates. Not teloxide's: the numbers may be larger than its offset.
 #[derive(Debug, Serialize)]
@@ -300,7 +299,8 @@ impl Source for Api {
     }
 
     async fn updates(&self, offset: Option<i64>) -> Result<Vec<Box<RawValue>>, Fail> {
-        let result = self.call(&GetUpdates { offset, limit: 100, timeout: POLL, allowed_updates: KINDS }, POLL_LIMIT).await?;
+        let result =
+            self.call(&GetUpdates { offset, limit: 100, timeout: POLL, allowed_updates: KINDS }, POLL_LIMIT).await?;
         serde_json::from_str(result.get()).map_err(|_| Fail::Passing("updates that are no list".to_owned()))
     }
 }

@@ -149,7 +149,8 @@ fn multipart(fields: &[(&str, String)], name: &str, bytes: &[u8]) -> (String, Ve
         let part = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{field}\"\r\n\r\n{value}\r\n");
         body.extend_from_slice(part.as_bytes());
     }
-    let name: String = name.chars().map(|c| if c.is_control() || matches!(c, '"' | '\\' | '/') { '_' } else { c }).collect();
+    let name: String =
+        name.chars().map(|c| if c.is_control() || matches!(c, '"' | '\\' | '/') { '_' } else { c }).collect();
     let head = format!(
         "--{boundary}\r\nContent-Disposition: form-data; name=\"document\"; filename=\"{name}\"\r\n\
          Content-Type: application/octet-stream\r\n\r\n"

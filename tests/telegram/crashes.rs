@@ -103,7 +103,12 @@ impl Life {
         Life { fake: Fake::start(), ledger: Ledger::default(), octo: tempfile::tempdir().unwrap() }
     }
 
-    fn mortal(&self, octo: &Path, fate: &Arc<Fate>, lies: bool) -> Receiver<Mortal<Api>, Mortal<Inbox>, Mortal<Ledger>> {
+    fn mortal(
+        &self,
+        octo: &Path,
+        fate: &Arc<Fate>,
+        lies: bool,
+    ) -> Receiver<Mortal<Api>, Mortal<Inbox>, Mortal<Ledger>> {
         let whole = receiver(&self.fake, octo, &self.ledger);
         let fate = || Arc::clone(fate);
         Receiver {
@@ -205,7 +210,11 @@ async fn many_deaths_in_a_row() {
     let (mut said, mut deaths) = (0, 0);
     while said < texts.len() {
         let more = (usize::try_from(next(12)).unwrap() + 1).min(texts.len() - said);
-        life.fake.mischief(Mischief { repeat: usize::try_from(next(4)).unwrap(), reversed: next(2) == 0, gap: next(2) });
+        life.fake.mischief(Mischief {
+            repeat: usize::try_from(next(4)).unwrap(),
+            reversed: next(2) == 0,
+            gap: next(2),
+        });
         for (n, text) in texts.iter().enumerate().skip(said).take(more) {
             life.fake.say(chat(n), text);
         }

@@ -9,7 +9,11 @@
 //!
 //! It runs on a thread of its own, so that it also serves tests that block and bots that are other processes.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "tests and benches use different parts; a lock here is never poisoned")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "tests and benches use different parts; a lock here is never poisoned"
+)]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -237,8 +241,13 @@ pub(crate) const BOT: i64 = 5_550_001_234;
 impl Fake {
     /// Starts a server for one bot with the token [`TOKEN`].
     pub(crate) fn start() -> Fake {
-        let inner =
-            Inner { token: TOKEN.to_owned(), bot: BOT, next_update: 700_000_001, last_message: 100, ..Inner::default() };
+        let inner = Inner {
+            token: TOKEN.to_owned(),
+            bot: BOT,
+            next_update: 700_000_001,
+            last_message: 100,
+            ..Inner::default()
+        };
         let world = Arc::new(World {
             inner: Mutex::new(inner),
             changed: watch::Sender::new(0),

@@ -1,5 +1,7 @@
 //! The half of the Telegram bridge that talks to the Bot API, against a fake one that misbehaves.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod crashes;
 mod fake;
 mod files;

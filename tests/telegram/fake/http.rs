@@ -27,7 +27,8 @@ pub(super) async fn serve(listener: std::net::TcpListener, world: Arc<World>, mu
         let socket = Arc::new(stream.as_fd().try_clone_to_owned().unwrap());
         let world = Arc::clone(&world);
         tokio::spawn(async move {
-            let service = hyper::service::service_fn(|request| answer(Arc::clone(&world), Arc::clone(&socket), request));
+            let service =
+                hyper::service::service_fn(|request| answer(Arc::clone(&world), Arc::clone(&socket), request));
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             let mut leaving = world.leaving.subscribe();
             tokio::select! {
@@ -40,11 +41,7 @@ pub(super) async fn serve(listener: std::net::TcpListener, world: Arc<World>, mu
 
 type Reply = Response<Full<Bytes>>;
 
-async fn answer(
-    world: Arc<World>,
-    socket: Arc<OwnedFd>,
-    request: Request<Incoming>,
-) -> Result<Reply, std::io::Error> {
+async fn answer(world: Arc<World>, socket: Arc<OwnedFd>, request: Request<Incoming>) -> Result<Reply, std::io::Error> {
     let at = Instant::now();
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();

@@ -146,8 +146,7 @@ impl Inner {
     pub(super) fn put(&mut self, chat: i64, from: Value, more: Value) -> Value {
         self.last_message += 1;
         let date = jiff::Timestamp::now().as_second();
-        let mut message =
-            json!({"message_id": self.last_message, "from": from, "chat": self.chat(chat), "date": date});
+        let mut message = json!({"message_id": self.last_message, "from": from, "chat": self.chat(chat), "date": date});
         if let (Some(message), Value::Object(more)) = (message.as_object_mut(), more) {
             message.extend(more);
         }
