@@ -5,10 +5,10 @@
 // This file is a module by `#[path]`, so its own modules need theirs.
 #[path = "telegram/api.rs"]
 mod api;
+#[path = "telegram/backlog.rs"]
+mod backlog;
 #[path = "telegram/condition.rs"]
 mod condition;
-#[path = "telegram/desk.rs"]
-mod desk;
 #[path = "telegram/file.rs"]
 mod file;
 #[path = "telegram/inbox.rs"]

@@ -75,6 +75,15 @@ pub(crate) fn save<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     save_all(&[(path.to_owned(), value)])
 }
 
+/// As [`save`], for a text that is written already.
+///
+/// # Errors
+/// As [`save`].
+pub(crate) fn save_bytes(path: &Path, text: &[u8]) -> io::Result<()> {
+    write(path, text)?;
+    sync_folder(above(path))
+}
+
 /// Saves several values in one folder: as [`save`], with one sync of the folder for all.
 ///
 /// # Errors
@@ -122,12 +131,24 @@ fn above(path: &Path) -> &Path {
 /// # Errors
 /// When the file cannot be read at the moment, or is damaged and cannot be moved: then it must not be overwritten.
 pub(crate) fn load<T: DeserializeOwned>(path: &Path, quarantine: &Path) -> io::Result<Loaded<T>> {
+    load_with(path, quarantine, |text| serde_json::from_slice(text).map_err(|e| e.to_string()))
+}
+
+/// As [`load`], for a text that `understand` makes sense of.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_with<T>(
+    path: &Path,
+    quarantine: &Path,
+    understand: impl FnOnce(&[u8]) -> Result<T, String>,
+) -> io::Result<Loaded<T>> {
     let why = match read(path)? {
         None => return Ok(Loaded::Missing),
         Some(Err(why)) => why,
-        Some(Ok(text)) => match serde_json::from_slice(&text) {
+        Some(Ok(text)) => match understand(&text) {
             Ok(value) => return Ok(Loaded::Whole(value)),
-            Err(e) => e.to_string(),
+            Err(why) => why,
         },
     };
     let kept = set_aside(path, quarantine)?;

@@ -28,8 +28,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::api::{Api, Fail};
+use super::backlog::Backlog;
 use super::condition::{Condition, Polling};
-use super::desk::Desk;
 use super::inbox::Shelf;
 use super::lock::{BotLock, Place};
 use super::wait::Backoff;
@@ -130,10 +130,10 @@ impl<S: Source + Sync, I: Shelf + Sync, A: Apply + Sync> Receiver<S, I, A> {
     /// Receives for ever. It may be dropped at any point.
     pub(crate) async fn run(&self) {
         let (past, stored) = self.opened().await;
-        let mut desk = Desk::new(self, past, stored);
+        let mut backlog = Backlog::new(self, past, stored);
         loop {
-            let lock = desk.meanwhile(self.turn()).await;
-            self.poll(&mut desk, lock.as_ref()).await;
+            let lock = backlog.meanwhile(self.turn()).await;
+            self.poll(&mut backlog, lock.as_ref()).await;
         }
     }
 
@@ -168,13 +168,13 @@ impl<S: Source + Sync, I: Shelf + Sync, A: Apply + Sync> Receiver<S, I, A> {
     }
 
     /// Polls as long as the lock keeps others out.
-    async fn poll(&self, desk: &mut Desk<'_, S, I, A>, lock: Option<&BotLock>) {
+    async fn poll(&self, backlog: &mut Backlog<'_, S, I, A>, lock: Option<&BotLock>) {
         let mut pauses = Pauses::new(&self.pace);
         let mut offset: Option<(i64, Instant)> = None;
         let mut claimed = false;
         while lock.is_none_or(BotLock::is_intact) {
-            if desk.len() >= CROWD {
-                desk.meanwhile(tokio::time::sleep(self.pace.apply.0)).await;
+            if backlog.len() >= CROWD {
+                backlog.meanwhile(tokio::time::sleep(self.pace.apply.0)).await;
                 continue;
             }
             let confirms = offset.filter(|(_, at)| at.elapsed() < OFFSET_LIFE).map(|(id, _)| id);
@@ -185,25 +185,25 @@ impl<S: Source + Sync, I: Shelf + Sync, A: Apply + Sync> Receiver<S, I, A> {
                 self.source.updates(confirms).await
             };
             let since = Instant::now();
-            let batch = match desk.meanwhile(asked).await {
+            let batch = match backlog.meanwhile(asked).await {
                 Ok(batch) => batch,
                 Err(fail) => {
                     // Whatever the reason: a webhook may have been set meanwhile.
                     claimed = false;
                     let pause = pauses.after(&fail);
                     self.set(Polling::from(fail));
-                    desk.meanwhile(tokio::time::sleep(pause)).await;
+                    backlog.meanwhile(tokio::time::sleep(pause)).await;
                     continue;
                 }
             };
             claimed = true;
             offset = None;
             pauses.reset();
-            desk.contact().await;
-            desk.forget_gap();
+            backlog.contact().await;
+            backlog.forget_gap();
             // A server that does not hold polls would be asked without a pause.
             let is_held = batch.is_empty() && since.elapsed() >= HELD;
-            match desk.take(batch).await {
+            match backlog.take(batch).await {
                 Ok(taken) => {
                     self.set(Polling::Well);
                     pauses.storage.reset();
@@ -212,12 +212,12 @@ impl<S: Source + Sync, I: Shelf + Sync, A: Apply + Sync> Receiver<S, I, A> {
                         pauses.odd.reset();
                     } else {
                         // Nothing, or only what came before or has no number and so cannot be confirmed.
-                        desk.meanwhile(tokio::time::sleep(pauses.odd.next())).await;
+                        backlog.meanwhile(tokio::time::sleep(pauses.odd.next())).await;
                     }
                 }
                 Err(error) => {
                     self.set(Polling::Storage(error.to_string()));
-                    desk.meanwhile(tokio::time::sleep(pauses.storage.next())).await;
+                    backlog.meanwhile(tokio::time::sleep(pauses.storage.next())).await;
                 }
             }
         }

@@ -116,6 +116,8 @@ impl Sender {
             return;
         };
         let Running { lanes, tasks } = &mut *running;
+        // A lane ends early only by a defect; the chat then gets a new one.
+        lanes.retain(|_, lane| !lane.is_closed());
         let lane = lanes.entry(chat).or_insert_with(|| {
             // Unbounded: whoever posts waits for what became of it, or keeps the post elsewhere.
             let (lane, jobs) = mpsc::unbounded_channel();

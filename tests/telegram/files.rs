@@ -42,6 +42,55 @@ fn what_is_saved_is_found_and_nobody_else_reads_it() {
     assert!(file::save(&dir.path().join("missing/book.json"), &1).is_err());
 }
 
+/// Not a test of its own: what the traced process does.
+#[test]
+#[ignore = "is run by the test below, as a process of its own"]
+fn traced_saver() {
+    let Some(dir) = std::env::var_os(TRACED) else { return };
+    let dir = Path::new(&dir);
+    file::save(&dir.join("one.json"), &1).unwrap();
+    file::save_all(&[(dir.join("two.json"), 2), (dir.join("three.json"), 3)]).unwrap();
+    file::save_bytes(&dir.join("four.json"), b"4").unwrap();
+    file::folder(&dir.join("folder")).unwrap();
+    fs::write(dir.join("damaged.json"), "{").unwrap();
+    file::load::<Value>(&dir.join("damaged.json"), &dir.join("folder")).unwrap();
+}
+
+const TRACED: &str = "OCTO_TEST_TRACED_FOLDER";
+
+#[test]
+fn nothing_is_saved_before_file_and_name_are_durable() {
+    if !std::process::Command::new("strace").arg("-V").output().is_ok_and(|o| o.status.success()) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let saves = dir.path().join("saves");
+    fs::create_dir(&saves).unwrap();
+    let status = std::process::Command::new("strace")
+        .args(["-f", "-qq", "-y", "-e", "trace=fsync,rename,renameat,renameat2,mkdir,mkdirat", "-o"])
+        .arg(&trace)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "files::traced_saver", "--ignored", "--test-threads=1"])
+        .env(TRACED, &saves)
+        .status();
+    assert!(status.unwrap().success());
+    let trace = fs::read_to_string(trace).unwrap();
+    let step = |line: &str| {
+        let kinds =
+            [("fsync(", ".octo-tmp>", "file"), ("fsync(", "", "folder"), ("rename", "", "name"), ("mkdir", "", "make")];
+        let kind = kinds.iter().find(|(call, more, _)| line.contains(call) && line.contains(more));
+        kind.map(|(_, _, name)| *name)
+    };
+    let steps: Vec<&str> = trace.lines().filter(|l| l.contains("/saves")).filter_map(step).collect();
+    let one = ["file", "name", "folder"];
+    let many = ["file", "name", "file", "name", "folder"];
+    let made = ["make", "folder"];
+    // The quarantine is there already, so that its making fails.
+    let aside = ["make", "name", "folder", "folder"];
+    assert_eq!(steps, [&one[..], &many, &one, &made, &aside].concat());
+}
+
 #[test]
 fn a_save_that_fails_leaves_the_old_content_and_no_litter() {
     let dir = tempfile::tempdir().unwrap();

@@ -16,8 +16,8 @@ mod world;
 #[path = "../../bots/telegram"]
 mod bridge {
     pub(crate) mod api;
+    pub(crate) mod backlog;
     pub(crate) mod condition;
-    pub(crate) mod desk;
     pub(crate) mod file;
     pub(crate) mod inbox;
     pub(crate) mod lock;

@@ -44,20 +44,20 @@ pub(crate) struct Taken {
 }
 
 /// Whatever was received and is not done.
-pub(crate) struct Desk<'a, S, I, A> {
+pub(crate) struct Backlog<'a, S, I, A> {
     receiver: &'a Receiver<S, I, A>,
     past: Past,
     saved_contact: i64,
     waiting: Vec<Waiting>,
 }
 
-impl<'a, S: Source + Sync, I: Shelf + Sync, A: Apply + Sync> Desk<'a, S, I, A> {
+impl<'a, S: Source + Sync, I: Shelf + Sync, A: Apply + Sync> Backlog<'a, S, I, A> {
     /// Begins with what was there from before.
     pub(crate) fn new(receiver: &'a Receiver<S, I, A>, past: Past, stored: Vec<Stored>) -> Self {
         let saved_contact = past.contact;
-        let mut desk = Desk { receiver, past, saved_contact, waiting: Vec::new() };
-        desk.waiting = stored.into_iter().map(|stored| desk.fresh(stored, true)).collect();
-        desk
+        let mut backlog = Backlog { receiver, past, saved_contact, waiting: Vec::new() };
+        backlog.waiting = stored.into_iter().map(|stored| backlog.fresh(stored, true)).collect();
+        backlog
     }
 
     /// How many updates are not done.
