@@ -8,6 +8,9 @@ use clap::Parser;
 mod changes;
 #[path = "octod/run.rs"]
 mod run;
+#[path = "../../bots/telegram.rs"]
+#[allow(dead_code, reason = "the daemon does not start it yet")]
+mod telegram;
 
 /// The supervisor daemon of one workspace. `octo daemon` starts it.
 #[derive(Debug, Parser)]

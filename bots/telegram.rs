@@ -1,0 +1,23 @@
+//! The Telegram bridge: a client of the API like any other, whose other end is the Bot API.
+//!
+//! This half decides and does no IO but calls of the API:
+//!
+//! ```text
+//! update ──gate──> Heard ──hands──> calls of the API (desk), posts (errand)
+//! notices owed ─────────── card, quiet ──> posts
+//!                     book: which message is which task's, what waits for a tap
+//! ```
+
+// This file is a module by `#[path]`, so its own modules need theirs.
+#[path = "telegram/gate.rs"]
+mod gate;
+#[path = "telegram/mask.rs"]
+mod mask;
+#[path = "telegram/post.rs"]
+mod post;
+#[path = "telegram/quiet.rs"]
+mod quiet;
+#[path = "telegram/seal.rs"]
+mod seal;
+#[path = "telegram/text.rs"]
+mod text;
