@@ -70,7 +70,10 @@ mod tests {
         let mask = Mask::new(["hunter2-hunter2", "", "abc", "hunter2-hunter2-longer"]);
         assert_eq!(mask.apply("x hunter2-hunter2-longer y hunter2-hunter2 abc"), "x ••• y ••• abc");
         let token = format!("123456789:AAE{}", "x-Y_".repeat(8));
-        assert_eq!(mask.apply(&format!("https://api.telegram.org/bot{token}/getMe")), "https://api.telegram.org/bot•••/getMe");
+        assert_eq!(
+            mask.apply(&format!("https://api.telegram.org/bot{token}/getMe")),
+            "https://api.telegram.org/bot•••/getMe"
+        );
         for fine in ["10:30", "a:b", ":", "1234567:short", "é:日本", "2026-11-20T10:00:00.000Z", ""] {
             assert_eq!(mask.apply(fine), fine);
         }

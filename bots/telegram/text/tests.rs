@@ -48,7 +48,8 @@ fn the_last_lines_are_the_last_ones() {
 
 #[test]
 fn what_a_task_wrote_is_harmless() {
-    let evil = "a\x1b[31m<b>\u{202e}@everyone /start http://x.y & \"q\"\n123456789:AAExxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+    let evil =
+        "a\x1b[31m<b>\u{202e}@everyone /start http://x.y & \"q\"\n123456789:AAExxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
     let shown = pre(&clean(evil, &none()));
     assert_eq!(shown, "<pre>a&lt;b&gt;@everyone /start http://x.y &amp; &quot;q&quot;\n•••</pre>");
     assert!(!line(evil, 40, &none()).contains('\n'));
