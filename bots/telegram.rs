@@ -9,6 +9,10 @@
 //! ```
 
 // This file is a module by `#[path]`, so its own modules need theirs.
+#[path = "telegram/book.rs"]
+mod book;
+#[path = "telegram/card.rs"]
+mod card;
 #[path = "telegram/gate.rs"]
 mod gate;
 #[path = "telegram/mask.rs"]

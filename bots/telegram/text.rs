@@ -218,4 +218,4 @@ pub(crate) fn messages(html: &str) -> Option<Vec<String>> {
 
 #[cfg(test)]
 #[path = "text/tests.rs"]
-mod tests;
+pub(crate) mod tests;
