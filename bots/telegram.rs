@@ -13,8 +13,14 @@
 mod book;
 #[path = "telegram/card.rs"]
 mod card;
+#[path = "telegram/desk.rs"]
+mod desk;
+#[path = "telegram/errand.rs"]
+mod errand;
 #[path = "telegram/gate.rs"]
 mod gate;
+#[path = "telegram/hands.rs"]
+mod hands;
 #[path = "telegram/mask.rs"]
 mod mask;
 #[path = "telegram/post.rs"]
@@ -25,3 +31,5 @@ mod quiet;
 mod seal;
 #[path = "telegram/text.rs"]
 mod text;
+#[path = "telegram/words.rs"]
+mod words;

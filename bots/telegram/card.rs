@@ -21,7 +21,7 @@ mod list;
 mod question;
 
 pub(crate) use list::{digest, listing, recap};
-pub(crate) use question::{asks, closed_words, whole_action};
+pub(crate) use question::{asks, closed_words, is_cut, whole_action};
 
 /// Lines of output on a card.
 const TAIL_LINES: usize = 8;

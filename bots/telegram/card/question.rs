@@ -216,6 +216,11 @@ pub(crate) fn closed_words(task: &Task, question: &Question, face: &Face) -> Str
     }
 }
 
+/// Tells whether a card cannot hold the whole action.
+pub(crate) fn is_cut(action: &Action, face: &Face) -> bool {
+    units(&clean(&action.what, face.mask)) > ACTION_SHOWN
+}
+
 /// The whole action of a request for permission, for a file.
 pub(crate) fn whole_action(action: &Action, face: &Face) -> String {
     let (tool, folder) = (face.line(&action.tool, 200), face.line(&action.folder, 2000));
