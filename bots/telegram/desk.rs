@@ -1,9 +1,7 @@
 //! What the bridge asks of the daemon: the API, as any other surface uses it, in the name of a Telegram user.
 
 use octo::client::{Client, LogEvent, LogQuery};
-use octo::command::{
-    ListQuery, Listing, NoticePage, Refused, ResumeRequest, StartRequest, StatusReport, TaskRef,
-};
+use octo::command::{ListQuery, Listing, NoticePage, Refused, ResumeRequest, StartRequest, StatusReport, TaskRef};
 use octo::task::{Task, TaskId};
 
 /// How far `/recap` looks back, in notices.

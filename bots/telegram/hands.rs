@@ -105,9 +105,7 @@ impl<D: Desk> Hands<D> {
                     book.set_reachable(text.chat);
                 }
                 let who = Who { user: text.user, chat: text.chat, message: text.message };
-                settle(self.text(who, &text, update).await, |refused| {
-                    vec![self.say(who, words::refusal(refused))]
-                })
+                settle(self.text(who, &text, update).await, |refused| vec![self.say(who, words::refusal(refused))])
             }
             Heard::Tap(tap) if tap.user == tap.chat && tap.user > 0 => {
                 let done = self.tap(&tap, update).await;

@@ -12,9 +12,6 @@ use super::mask::Mask;
 /// The longest message, in UTF-16 units after Telegram has taken its tags and entities out.
 pub(crate) const MESSAGE_MAX: usize = 4096;
 
-/// The longest caption of a file, in the same units.
-pub(crate) const CAPTION_MAX: usize = 1024;
-
 /// The most messages that one text becomes; a longer one is sent as a file.
 pub(crate) const PARTS_MAX: usize = 5;
 

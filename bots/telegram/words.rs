@@ -226,7 +226,8 @@ mod tests {
 
     #[test]
     fn refusals_speak_of_the_chats_commands() {
-        let refused = Refused::new(RefusedCode::NotFound, "no such task: <x>").hint("`octo tasks` lists them, `octo doctor` helps");
+        let refused = Refused::new(RefusedCode::NotFound, "no such task: <x>")
+            .hint("`octo tasks` lists them, `octo doctor` helps");
         assert_eq!(
             refusal(&refused),
             "No such task: &lt;x&gt;.\n<code>/tasks</code> lists them, <code>octo doctor</code> helps"

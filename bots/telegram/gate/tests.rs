@@ -39,7 +39,7 @@ pub(crate) fn tap(data: &str) -> Value {
         "message": {"message_id": 6, "date": 1_763_632_800, "chat": private(ANN), "from": bot(), "text": "card"}}})
 }
 
-fn with(mut value: Value, path: &str, new: Value) -> Value {
+pub(crate) fn with(mut value: Value, path: &str, new: Value) -> Value {
     let (parent, key) = path.rsplit_once('/').unwrap();
     value.pointer_mut(parent).unwrap()[key] = new;
     value
@@ -209,31 +209,38 @@ fn whatever_is_not_plainly_said_is_nothing() {
     assert_eq!(gate().hear(&update(captioned)), Heard::Nothing("no text"));
 }
 
+/// The same for taps.
+pub(crate) fn tap_spoilers() -> Vec<(&'static str, Value)> {
+    vec![
+        ("/callback_query/from", user(4712)),
+        ("/callback_query/from", user(5)),
+        ("/callback_query/from", json!({"id": ANN, "is_bot": true, "first_name": "Ann"})),
+        ("/callback_query/from", user(777_000)),
+        ("/callback_query/message", Value::Null),
+        ("/callback_query/message/chat", private(4712)),
+        ("/callback_query/message/chat", json!({"id": -100, "type": "group", "title": "g"})),
+        ("/callback_query/message/chat", json!({"id": ANN, "type": "supergroup", "title": "g"})),
+        ("/callback_query/message/from", user(ANN)),
+        ("/callback_query/message/from", json!({"id": 5, "is_bot": true, "first_name": "other"})),
+        ("/callback_query/message/from", Value::Null),
+        ("/callback_query/message/via_bot", bot()),
+        ("/callback_query/message/sender_chat", private(ANN)),
+        ("/callback_query/message/forward_origin", json!({"type": "user", "date": 1, "sender_user": bot()})),
+        ("/callback_query/message/business_connection_id", json!("b")),
+        ("/callback_query/inline_message_id", json!("i")),
+        ("/callback_query/data", Value::Null),
+        ("/callback_query/message", json!({"message_id": 6, "date": 0, "chat": private(4712)})),
+        (
+            "/callback_query/message",
+            json!({"message_id": 6, "date": 0, "chat": {"id": -100, "type": "group", "title": "g"}}),
+        ),
+    ]
+}
+
 #[test]
 fn taps_from_elsewhere_are_nothing() {
-    let at = "/callback_query";
-    for (path, value) in [
-        ("from", user(4712)),
-        ("from", user(5)),
-        ("from", json!({"id": ANN, "is_bot": true, "first_name": "Ann"})),
-        ("from", user(777_000)),
-        ("message", Value::Null),
-        ("message/chat", private(4712)),
-        ("message/chat", json!({"id": -100, "type": "group", "title": "g"})),
-        ("message/chat", json!({"id": ANN, "type": "supergroup", "title": "g"})),
-        ("message/from", user(ANN)),
-        ("message/from", json!({"id": 5, "is_bot": true, "first_name": "other"})),
-        ("message/from", Value::Null),
-        ("message/via_bot", bot()),
-        ("message/sender_chat", private(ANN)),
-        ("message/forward_origin", json!({"type": "user", "date": 1, "sender_user": bot()})),
-        ("message/business_connection_id", json!("b")),
-        ("inline_message_id", json!("i")),
-        ("data", Value::Null),
-        ("message", json!({"message_id": 6, "date": 0, "chat": private(4712)})),
-        ("message", json!({"message_id": 6, "date": 0, "chat": {"id": -100, "type": "group", "title": "g"}})),
-    ] {
-        let heard = gate().hear(&update(with(tap("d"), &format!("{at}/{path}"), value.clone())));
+    for (path, value) in tap_spoilers() {
+        let heard = gate().hear(&update(with(tap("d"), path, value.clone())));
         assert!(matches!(heard, Heard::Nothing(_)), "{path} {value}: {heard:?}");
     }
     let game = with(with(tap("d"), "/callback_query/data", Value::Null), "/callback_query/game_short_name", json!("g"));

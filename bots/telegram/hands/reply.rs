@@ -115,9 +115,15 @@ impl<D: Desk> Hands<D> {
         // An answer of this update's may be there already: whether it counts is decided where it is kept.
         let answer = if question.open { question.accepts(&text.text) } else { Some(text.text.trim().to_owned()) };
         let Some(answer) = answer else {
-            let choices: Vec<String> =
-                question.choices.iter().take(20).enumerate().map(|(n, c)| format!("{}. `{}`", n + 1, c.replace('`', "'"))).collect();
-            let said = format!("That is none of the choices. Tap one, or reply with its number:\n{}", choices.join("\n"));
+            let choices: Vec<String> = question
+                .choices
+                .iter()
+                .take(20)
+                .enumerate()
+                .map(|(n, c)| format!("{}. `{}`", n + 1, c.replace('`', "'")))
+                .collect();
+            let said =
+                format!("That is none of the choices. Tap one, or reply with its number:\n{}", choices.join("\n"));
             return Ok(vec![self.say(who, words::prose(&octo::render::sanitize::text(&self.mask.apply(&said))))]);
         };
         let given = self.give(who.user, task.id, id, answer, update).await?;

@@ -104,8 +104,9 @@ impl Desk for Fake {
         if !question.open {
             return Err(conflict("already answered"));
         }
-        let text =
-            question.accepts(&request.answer).ok_or_else(|| Refused::new(RefusedCode::BadRequest, "none of the choices"))?;
+        let text = question
+            .accepts(&request.answer)
+            .ok_or_else(|| Refused::new(RefusedCode::BadRequest, "none of the choices"))?;
         (question.open, question.closed) = (false, Some(Closed::Answered));
         let by = format!("telegram:{user}");
         let effect = format!("answer {id} of {task} by {by} as {}: {text}", request.key);
@@ -361,7 +362,8 @@ async fn a_tap_answers_and_the_loser_hears_who_was_first() {
     for _ in 0..2 {
         let done = bench.tap(&yes, 7).await;
         assert_eq!(shows(&done[0]), "answered by Telegram (4711) at 10:00: yes", "the same update again is the same");
-        let edited: Vec<_> = done[1..].iter().map(|e| (data(e), matches!(e.post, Post::Edit { message: 60 | 61, .. }))).collect();
+        let edited: Vec<_> =
+            done[1..].iter().map(|e| (data(e), matches!(e.post, Post::Edit { message: 60 | 61, .. }))).collect();
         assert_eq!(edited, [(vec![], true), (vec![], true)], "the card that was tapped, and the one that is known");
     }
     let late = bench.tap(&of_task(9, What::Answer("q1".to_owned(), 1)), 8).await;
@@ -378,7 +380,10 @@ async fn the_repl_was_first() {
     let mut closed = a_task(9, Status::Paused);
     (closed.questions[0].open, closed.questions[0].closed) = (false, Some(Closed::TaskEnded));
     bench.fake.world().tasks = vec![closed];
-    assert_eq!(shows(&bench.tap(&of_task(9, What::Answer("q1".to_owned(), 1)), 8).await[0]), "This is over. task ended");
+    assert_eq!(
+        shows(&bench.tap(&of_task(9, What::Answer("q1".to_owned(), 1)), 8).await[0]),
+        "This is over. task ended"
+    );
     for button in [of_task(9, What::Answer("q9".to_owned(), 0)), of_task(9, What::Answer("q1".to_owned(), 9))] {
         assert_eq!(shows(&bench.tap(&button, 9).await[0]), "This is over.");
     }
@@ -401,7 +406,8 @@ async fn a_reply_answers_by_the_book_or_by_the_cards_own_buttons() {
         assert_eq!(right.len(), 1);
     }
     // The book knows nothing of this card; its buttons do.
-    let card = bench.hands.draw(Who { user: ANN, chat: ANN, message: 1 }, |f| card::asks(&task, &task.questions[1], false, f));
+    let card =
+        bench.hands.draw(Who { user: ANN, chat: ANN, message: 1 }, |f| card::asks(&task, &task.questions[1], false, f));
     let sealed: Vec<String> = card.keys.concat().into_iter().map(|k| k.data).collect();
     bench.reply("/usr/bin is right", 70, &sealed, 9).await;
     let late = bench.reply("no", 70, &sealed, 10).await;
@@ -409,7 +415,10 @@ async fn a_reply_answers_by_the_book_or_by_the_cards_own_buttons() {
     let prefix = format!("by telegram:{ANN} as tg:{BOT}");
     assert_eq!(
         bench.fake.effects(),
-        [format!("answer q1 of {} {prefix}:8: no", id(9)), format!("answer q2 of {} {prefix}:9: /usr/bin is right", id(9))]
+        [
+            format!("answer q1 of {} {prefix}:8: no", id(9)),
+            format!("answer q2 of {} {prefix}:9: /usr/bin is right", id(9))
+        ]
     );
 }
 
@@ -441,7 +450,8 @@ async fn plain_text_is_never_an_answer() {
 
 #[tokio::test]
 async fn a_reply_to_a_tasks_card_is_bound_to_no_question() {
-    let bench = bench(TelegramRun::On, vec![a_task(9, Status::Paused), a_task(3, Status::Failed), a_task(4, Status::Running)]);
+    let bench =
+        bench(TelegramRun::On, vec![a_task(9, Status::Paused), a_task(3, Status::Failed), a_task(4, Status::Running)]);
     for (message, number) in [(80, 9), (81, 3), (82, 4)] {
         bench.hands.book().set_card(id(number), ANN, message, false);
     }
@@ -477,7 +487,12 @@ async fn buttons_of_an_older_run_do_nothing() {
     let bench = bench(TelegramRun::On, vec![a_task(3, Status::Failed), a_task(4, Status::Running)]);
     let done = bench.tap(&of_task(3, What::Retry(1)), 7).await;
     assert!(shows(&done[0]).contains("runs again") && keys(&done[1])[0].text == "Cancel", "{done:?}");
-    for button in [of_task(3, What::Retry(1)), of_task(3, What::Cancel(1)), of_task(3, What::Retry(2)), of_task(4, What::Retry(1))] {
+    for button in [
+        of_task(3, What::Retry(1)),
+        of_task(3, What::Cancel(1)),
+        of_task(3, What::Retry(2)),
+        of_task(4, What::Retry(1)),
+    ] {
         let over = bench.tap(&button, 8).await;
         assert!(shows(&over[0]).starts_with("This is over. #"), "{over:?}");
         assert!(matches!(over[1].post, Post::Edit { .. }));
@@ -490,10 +505,9 @@ async fn buttons_of_an_older_run_do_nothing() {
 async fn typed_changes_of_a_run_are_made_once_over_a_crash() {
     let bench = bench(TelegramRun::On, vec![a_task(3, Status::Failed), a_task(4, Status::Running)]);
     // The daemon is cut off after each change, and the update is applied again.
-    for (said, update, effect) in [
-        ("/task 3 retry", 7, format!("retry {} by {ANN}", id(3))),
-        ("/bg clear", 8, format!("clear by {ANN}")),
-    ] {
+    for (said, update, effect) in
+        [("/task 3 retry", 7, format!("retry {} by {ANN}", id(3))), ("/bg clear", 8, format!("clear by {ANN}"))]
+    {
         bench.fake.world().effects.clear();
         bench.fake.world().cut_off = true;
         assert!(bench.hear(Heard::Text(text(said)), update).await.is_err());
@@ -624,4 +638,9 @@ fn hearing_can_be_spawned() {
         sent(hands.hear(Heard::Nothing("x"), 1));
     }
     let _ = check;
+}
+
+/// What the hands' clock says.
+pub(crate) fn now() -> i64 {
+    NOW
 }
