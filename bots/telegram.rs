@@ -29,6 +29,8 @@ mod post;
 mod quiet;
 #[path = "telegram/seal.rs"]
 mod seal;
+#[path = "telegram/tell.rs"]
+mod tell;
 #[path = "telegram/text.rs"]
 mod text;
 #[path = "telegram/words.rs"]

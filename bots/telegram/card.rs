@@ -20,8 +20,8 @@ mod list;
 #[path = "card/question.rs"]
 mod question;
 
-pub(crate) use list::{digest, listing, recap};
-pub(crate) use question::{asks, closed_words, is_cut, whole_action};
+pub(crate) use list::{DIGEST_ROWS, digest, listing, recap};
+pub(crate) use question::{asks, closed_words, is_cut, still_asks, whole_action};
 
 /// Lines of output on a card.
 const TAIL_LINES: usize = 8;

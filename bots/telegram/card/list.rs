@@ -10,8 +10,8 @@ use crate::telegram::text::{code, cut, escape};
 
 /// Tasks on a list.
 const ROWS: usize = 20;
-/// Notices in a digest.
-const DIGEST_ROWS: usize = 15;
+/// Notices in a digest that have a row of their own.
+pub(crate) const DIGEST_ROWS: usize = 15;
 /// Units of a title in a row.
 const TITLE_MAX: usize = 60;
 
@@ -78,20 +78,22 @@ fn notice_row(item: &NoticeItem, face: &Face) -> String {
     format!("{out}{at}\n{} {}", code(&face.line(task.title(), TITLE_MAX)), link(task))
 }
 
-/// Many notices in one message: how many of which kind, and the newest of them. `more`: how many older ones there
-/// were that are not among `items`.
-pub(crate) fn digest(heading: &str, items: &[NoticeItem], more: u64, face: &Face) -> Card {
-    let mut lines = vec![format!("<b>{}</b>", escape(heading)), counts(items, more)];
-    let newest = &items[items.len().saturating_sub(DIGEST_ROWS)..];
-    let left = items.len() - newest.len();
+/// Many notices in one message: how many of which kind, and the newest of them. `kinds`: of all notices; `more`: how
+/// many there were besides, whose kinds are not known any more.
+pub(crate) fn digest(heading: &str, kinds: &[NoticeKind], newest: &[NoticeItem], more: u64, face: &Face) -> Card {
+    let mut lines = vec![format!("<b>{}</b>", escape(heading)), counts(kinds, more)];
+    let newest = &newest[newest.len().saturating_sub(DIGEST_ROWS)..];
     lines.extend(newest.iter().map(|item| notice_row(item, face)));
-    if left as u64 + more > 0 {
+    if kinds.len() as u64 + more > newest.len() as u64 {
         lines.push("/tasks lists the others".to_owned());
+    }
+    if kinds.contains(&NoticeKind::Question) {
+        lines.push("/tasks paused lists those that wait for an answer".to_owned());
     }
     Card::new(&lines, Vec::new())
 }
 
-fn counts(items: &[NoticeItem], more: u64) -> String {
+fn counts(all: &[NoticeKind], more: u64) -> String {
     let kinds = [
         NoticeKind::Question,
         NoticeKind::Completed,
@@ -100,7 +102,7 @@ fn counts(items: &[NoticeItem], more: u64) -> String {
         NoticeKind::BudgetExceeded,
         NoticeKind::Interrupted,
     ];
-    let count = |kind: &NoticeKind| items.iter().filter(|i| i.notice.kind == *kind).count();
+    let count = |kind: &NoticeKind| all.iter().filter(|k| *k == kind).count();
     let said = |kind: NoticeKind| match kind {
         NoticeKind::Question => "asked",
         other => told(other).1,

@@ -52,6 +52,18 @@ pub(crate) fn asks(task: &Task, question: &Question, again: bool, face: &Face) -
     Card::new(&lines, keys(task, question, &labels, cut_short, face))
 }
 
+/// A reminder below the card of a question. What asks for permission is shown whole again: nobody should allow what
+/// they do not see.
+pub(crate) fn still_asks(task: &Task, question: &Question, face: &Face) -> Card {
+    let whole = asks(task, question, true, face);
+    if question.is_permission() || !question.open {
+        return whole;
+    }
+    let said = format!("? <b>{}</b> still asks: {}", name_of(task), code(&face.line(&question.text, 100)));
+    let labels = labels(question, face);
+    Card::new(&[said, how(question, labels.len(), face)], whole.keys)
+}
+
 /// The task's words, and that they were cut.
 fn push_words(lines: &mut Vec<String>, lead: &str, question: &Question, most: usize, face: &Face) {
     let words = clean(&question.text, face.mask);

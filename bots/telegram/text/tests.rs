@@ -101,7 +101,7 @@ fn html() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
     fn parts_are_the_whole_are_short_and_balanced(html in html(), most in 2usize..80) {
