@@ -21,12 +21,14 @@ use crate::command::{ErrorBody, Refused, RefusedCode, SettingInfo};
 use crate::supervisor::Handle;
 
 mod admin;
+mod bridges;
 mod extract;
 mod listing;
 mod logs;
 mod notices;
 mod openapi;
 mod peer;
+mod questions;
 mod read;
 mod serve;
 mod tail;
@@ -67,6 +69,8 @@ pub struct Fixed {
     pub installation: String,
     /// The team file that the settings name.
     pub team: Option<PathBuf>,
+    /// What is shared with push bridges.
+    pub board: Arc<crate::bridge::Board>,
 }
 
 impl State {
@@ -95,6 +99,13 @@ pub fn router(state: State) -> Router {
         .route("/background-agents/{id}/stop", post(tasks::stop))
         .route("/background-agents/{id}/retry", post(tasks::retry))
         .route("/background-agents/{id}/raise", post(tasks::raise))
+        .route("/background-agents/{id}/resume", post(questions::resume))
+        .route("/background-agents/{id}/questions", post(questions::ask))
+        .route("/background-agents/{id}/questions/{question}", get(questions::look))
+        .route("/owed", get(bridges::owed))
+        .route("/receipts", post(bridges::receipts))
+        .route("/bridges/{bridge}/pairing", get(bridges::candidate).post(bridges::open_pairing))
+        .route("/bridges/{bridge}/pairing/decision", post(bridges::decide))
         .route("/background-agent-ws", get(ws::socket))
         .route("/notices", get(notices::notices))
         .route("/status", get(admin::status))

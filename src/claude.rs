@@ -3,14 +3,14 @@
 //! ```text
 //!  task's shell --claude -p ...--> .octo/bin/claude (a link to `octo`) --exec--> the real claude
 //!                                   adds ADDITIONAL_CLAUDE_ARGS,                     |
-//!                                   a session id                                     v
+//!                                   a session id, and a way to ask                    v
 //!  supervisor <--Judgement-- judge <--ClaudeOutcome-- read_result <--------------- out.log
 //! ```
 //!
 //! * [`wrapper()`] and [`run_wrapper`] run inside a task, before every `claude` that it starts by name, at
 //!   any depth of scripts and pipes. The wrapper replaces itself by the real program (`exec`), so that the
 //!   process number, the signals, the exit code and the streams are claude's own. It knows nothing but its
-//!   environment: no settings file is read, no daemon is asked. A `claude` named with a path (`./claude`,
+//!   environment, and whether claude's own settings leave it room ([`Bridge`]): no daemon is asked. A `claude` named with a path (`./claude`,
 //!   `/usr/bin/claude`) never comes by here.
 //! * [`is_single_claude`] tells whether a task's whole command is one print-mode `claude` that writes JSON
 //!   into the log, [`read_result`] finds the result event there and [`judge`] says how the task ended. The
@@ -19,6 +19,7 @@
 //! What claude's options look like is one table, `claude/flags.rs`, taken from the program's own
 //! (version 2.1.329): which options take a value decides what is a prompt and what is an option.
 
+mod bridge;
 mod extra;
 mod find;
 mod flags;
@@ -27,6 +28,7 @@ mod shell;
 mod single;
 mod wrapper;
 
+pub use bridge::Bridge;
 pub use result::{ClaudeOutcome, Judgement, ResultEvent, Spent, judge, read_result};
 pub use single::{ClaudeCommand, is_single_claude, is_single_claude_with};
 pub use wrapper::{Exec, NoClaude, WrapperEnv, called_as_claude, run_wrapper, wrapper};

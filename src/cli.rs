@@ -18,6 +18,7 @@ mod daemon;
 mod doctor;
 mod init;
 mod logs;
+mod mcp;
 mod status;
 mod stop;
 mod task;
@@ -75,6 +76,8 @@ pub enum Verb {
     /// Shows one task, or does something with it
     #[command(args_conflicts_with_subcommands = false)]
     Task(task::TaskArgs),
+    /// Serves MCP on standard input and output: how `claude` inside a task asks
+    Mcp,
     /// Makes the current folder a workspace
     Init,
     /// Accepts records and settings files that came from elsewhere
@@ -132,6 +135,7 @@ async fn act(world: &World, verb: Verb) -> Result<(), Failure> {
         Verb::Bg(args) => bg::run(world, args).await,
         Verb::Tasks(args) => tasks::run(world, args).await,
         Verb::Task(args) => task::run(world, args).await,
+        Verb::Mcp => mcp::run(world),
         Verb::Init => init::run(world),
         Verb::Trust => trust::run(world).await,
         Verb::Doctor { json } => doctor::run(world, json),

@@ -216,6 +216,8 @@ pub struct StatusReport {
     pub bridges: Vec<Value>,
     /// The newest notice's sequence number.
     pub notice_seq: u64,
+    /// How many questions are open.
+    pub open_questions: usize,
 }
 
 /// The body of `POST /shutdown`.
@@ -308,8 +310,8 @@ pub struct Owed {
 pub struct Receipt {
     /// The task.
     pub task: TaskId,
-    /// The notice's revision.
-    pub rev: u64,
+    /// The notice's sequence number.
+    pub seq: u64,
     /// `sent` or `dropped`.
     pub delivery: Delivery,
 }

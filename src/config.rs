@@ -75,6 +75,8 @@ pub struct Config {
     pub panel_addr: Option<SocketAddr>,
     /// When push notices wait; `None`: never.
     pub quiet_hours: Option<QuietHours>,
+    /// When an open question is told again, seconds after it was asked.
+    pub reminders: Vec<u64>,
     /// How many bytes one task may write to its log.
     pub log_quota: u64,
     /// What the daemon writes to its own log, as a `tracing` filter.

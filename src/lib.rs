@@ -36,7 +36,8 @@
 //! * [`api`] translates HTTP into requests and back. [`client`] is its other end; every surface uses it, so that
 //!   none can do more than the API allows. [`ancestry`] tells a task from its owner.
 //! * [`cli`], [`chat`] and [`render`] are what people see; the REPL is in `bots/repl.rs`, outside the library.
-//! * [`claude`] wraps `claude` inside tasks and reads what it reports.
+//! * [`claude`] wraps `claude` inside tasks and reads what it reports; [`mcp`] is how such a `claude` asks, and
+//!   [`action`] what its owner is shown of an action, and the digest that an approval is bound to.
 //! * [`config`], [`workspace`], [`trust`] and [`doctor`]: settings, the `.octo/` folder and its lock, what came
 //!   with a clone, and what may be wrong with the surroundings.
 //!
@@ -64,6 +65,7 @@
 //! A setting is a row in [`config::VARS`], a REPL command a row in [`chat::COMMANDS`], a route a handler in
 //! `src/api/` and its page in `src/api/openapi.rs`, an executor an implementation of [`exec::Executor`].
 
+pub mod action;
 pub mod ancestry;
 pub mod api;
 mod bounded;
@@ -77,6 +79,7 @@ pub mod config;
 pub mod doctor;
 pub mod exec;
 mod lease;
+pub mod mcp;
 pub mod render;
 pub mod run;
 mod sabotage;

@@ -14,6 +14,8 @@ mod harness;
 mod limits;
 #[path = "api/logs.rs"]
 mod logs;
+#[path = "api/questions.rs"]
+mod questions;
 #[path = "api/rights.rs"]
 mod rights;
 #[path = "api/routes.rs"]

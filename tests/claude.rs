@@ -296,6 +296,119 @@ fn the_wrapper_reaches_claude_at_any_depth() {
     }
 }
 
+/// The wrapper's additions inside a task, but for the session id: the rest, and claude's variable for folders.
+fn in_task(world: &World, reach: &str, script: &str) -> (Vec<String>, String) {
+    let mut command = world.command(&["real"], script);
+    command.env("OCTO_TASK_ID", "a1b2c3d4").env("OCTO_CLAUDE_BRIDGE", reach).env("HOME", world.at("home"));
+    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let words = text.lines().filter_map(|l| l.strip_prefix('<')?.strip_suffix('>')).map(str::to_owned);
+    let folder = text.lines().find_map(|l| l.strip_prefix("folder ")).unwrap_or_default().to_owned();
+    (words.filter(|w| !w.starts_with("--session-id=")).collect(), folder)
+}
+
+#[test]
+fn inside_a_task_claude_gets_its_way_to_ask() {
+    let world = World::with_claude();
+    let print =
+        "for a in \"$@\"; do printf '<%s>\\n' \"$a\"; done; echo \"folder $CLAUDE_BASH_MAINTAIN_PROJECT_WORKING_DIR\"";
+    world.claude("real", print);
+    let octo = Path::new(env!("CARGO_BIN_EXE_octo")).canonicalize().unwrap();
+    let config = |reach: &str| {
+        let env = serde_json::json!({"OCTO_CLAUDE_BRIDGE": reach});
+        let octo = serde_json::json!({"command": octo, "args": ["mcp"], "env": env, "alwaysLoad": true, "timeout": 2147483647});
+        format!("--mcp-config={}", serde_json::json!({"mcpServers": {"octo": octo}}))
+    };
+    let (full, questions) = (config("full"), config("questions"));
+    let handler = "--permission-prompt-tool=mcp__octo__permission";
+    let allowed = "--allowedTools=mcp__octo__escalate_question";
+    for (reach, script, words, folder) in [
+        ("full", "claude -p hi", vec![full.as_str(), handler, allowed, "-p", "hi"], "1"),
+        ("", "cd / && claude -p hi", vec![&full, handler, allowed, "-p", "hi"], "1"),
+        ("questions", "claude -p hi", vec![&questions, allowed, "-p", "hi"], ""),
+        ("off", "claude -p hi", vec!["-p", "hi"], ""),
+        ("full", "CLAUDE_CODE_SAFE_MODE=1 claude -p hi", vec!["-p", "hi"], ""),
+        (
+            "full",
+            "CLAUDE_BASH_MAINTAIN_PROJECT_WORKING_DIR=0 claude -p hi",
+            vec![&full, handler, allowed, "-p", "hi"],
+            "0",
+        ),
+        ("full", "claude mcp add octo -- x -p", vec!["mcp", "add", "octo", "--", "x", "-p"], ""),
+        ("full", "claude hi", vec!["hi"], ""),
+        ("full", "OCTO_TASK_ID= claude -p hi", vec!["-p", "hi"], ""),
+    ] {
+        let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        assert_eq!(in_task(&world, reach, script), (words, folder.to_owned()), "{reach}: {script}");
+    }
+}
+
+#[test]
+fn claudes_own_settings_are_looked_at_where_claude_keeps_them() {
+    let world = World::with_claude();
+    let asks = |script: &str| in_task(&world, "full", script).0.iter().any(|w| w.starts_with("--mcp-config="));
+    let write = |name: &str, text: &str| {
+        fs::create_dir_all(world.at(name).parent().unwrap()).unwrap();
+        fs::write(world.at(name), text).unwrap();
+    };
+    assert!(asks("claude -p hi"));
+    let octo = r#"{"mcpServers": {"octo": {"url": "https://x"}}}"#;
+    let policy = r#"{"allowedMcpServers": []}"#;
+    for (file, text) in [
+        ("home/.claude.json", octo),
+        (".mcp.json", octo),
+        ("home/.claude/settings.json", policy),
+        (".claude/settings.json", policy),
+        (".claude/settings.local.json", policy),
+    ] {
+        write(file, text);
+        assert!(!asks("claude -p hi"), "{file}");
+        fs::remove_file(world.at(file)).unwrap();
+    }
+    write("elsewhere/.claude.json", octo);
+    assert!(!asks(&format!("CLAUDE_CONFIG_DIR={} claude -p hi", world.at("elsewhere").display())));
+    write(".mcp.json", octo);
+    assert!(asks("cd / && claude -p hi"), "that is another project");
+    fs::create_dir_all(world.at("sub")).unwrap();
+    assert!(!asks("cd sub && claude -p hi"));
+}
+
+/// `octo mcp` as a process: what it answers to lines of input, and how it ended.
+fn mcp(task: Option<&Path>, lines: &[serde_json::Value]) -> (Vec<serde_json::Value>, Output) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_octo"));
+    command.arg("mcp").current_dir(dir.path()).env_clear().env("HOME", dir.path()).env("RUST_LOG", "trace");
+    if let Some(workspace) = task {
+        command.env("OCTO_TASK_ID", "a1b2c3d4").env("OCTO_WORKSPACE", workspace);
+    }
+    let stdio = std::process::Stdio::piped;
+    let mut child = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let answers = String::from_utf8_lossy(&output.stdout).lines().map(|l| serde_json::from_str(l).expect(l)).collect();
+    (answers, output)
+}
+
+#[test]
+fn octo_mcp_serves_until_its_input_ends_and_prints_nothing_else() {
+    let workspace = tempfile::tempdir().unwrap();
+    let client = serde_json::json!({"name": "t", "version": "0"});
+    let params = serde_json::json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client});
+    let lines = [
+        serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}),
+        serde_json::json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"}),
+    ];
+    for (task, tools) in [(None, 0), (Some(workspace.path()), 2)] {
+        let (answers, output) = mcp(task, &lines);
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        assert_eq!(answers.len(), 2, "{answers:?}");
+        assert_eq!(answers[0]["result"]["serverInfo"]["name"], "octo");
+        assert_eq!(answers[1]["result"]["tools"].as_array().map(Vec::len), Some(tools), "{answers:?}");
+    }
+    assert!(mcp(None, &[]).1.status.success(), "a client that leaves at once");
+    assert_eq!(fs::read_dir(&workspace).unwrap().count(), 0, "it left no trace and started no daemon");
+}
+
 #[test]
 fn a_session_id_is_chosen_once_per_run() {
     let world = World::with_claude();

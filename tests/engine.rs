@@ -12,6 +12,8 @@ use octo::supervisor::engine::{Engine, Out};
 use octo::task::{Status, Task, TaskId};
 use octo::testkit::{FakeRuns, MemStore, RunState};
 
+#[path = "engine/questions.rs"]
+mod questions;
 #[path = "engine/random.rs"]
 mod random;
 
@@ -22,25 +24,37 @@ struct Lab {
     runs: FakeRuns,
     now: Now,
     requests: u64,
-    slots: usize,
+    limits: Limits,
 }
 
 type Answer = Result<Reply, octo::command::Refused>;
 
 fn limits(slots: usize) -> Limits {
-    Limits { slots, bridges: vec![], mark: "here".into(), trusted: HashSet::new(), log_quota: 1 << 20 }
+    Limits {
+        slots,
+        bridges: vec![],
+        mark: "here".into(),
+        trusted: HashSet::new(),
+        log_quota: 1 << 20,
+        reminders: vec![600, 3600],
+        time_zone: jiff::tz::TimeZone::UTC,
+    }
 }
 
 impl Lab {
     fn new(slots: usize) -> Lab {
-        Lab::on(slots, MemStore::new(), FakeRuns::default(), Loaded::default())
+        Lab::with(limits(slots))
     }
 
-    fn on(slots: usize, store: MemStore, runs: FakeRuns, loaded: Loaded) -> Lab {
+    fn with(limits: Limits) -> Lab {
         let now = Now { wall: 1_000_000, boot: 1_000_000 };
-        let core = Core::boot(limits(slots), loaded, now);
+        Lab::on(limits, MemStore::new(), FakeRuns::default(), Loaded::default(), now)
+    }
+
+    fn on(limits: Limits, store: MemStore, runs: FakeRuns, loaded: Loaded, now: Now) -> Lab {
+        let core = Core::boot(limits.clone(), loaded, now);
         let engine = Engine::new(core, store.clone(), runs.clone());
-        let mut lab = Lab { engine, store, runs, now, requests: 0, slots };
+        let mut lab = Lab { engine, store, runs, now, requests: 0, limits };
         lab.turn();
         lab
     }
@@ -53,7 +67,7 @@ impl Lab {
             }
         }
         let loaded = self.store.boot();
-        let mut lab = Lab::on(self.slots, self.store, self.runs, loaded);
+        let mut lab = Lab::on(self.limits, self.store, self.runs, loaded, self.now);
         lab.pass(1);
         lab
     }
@@ -78,9 +92,13 @@ impl Lab {
     }
 
     fn ask(&mut self, ask: Ask) -> Answer {
+        self.ask_as(Actor::Owner("test".into()), ask)
+    }
+
+    fn ask_as(&mut self, actor: Actor, ask: Ask) -> Answer {
         self.requests += 1;
         let request = self.requests;
-        let direct = self.engine.ask(request, Actor::Owner("test".into()), ask, self.now);
+        let direct = self.engine.ask(request, actor, ask, self.now);
         let outs = self.turn();
         let mine = direct.into_iter().chain(outs).find_map(|out| match out {
             Out::Reply { request: r, result } if r == request => Some(result),
@@ -521,7 +539,8 @@ fn records_from_elsewhere_are_shown_and_not_used_until_they_are_trusted() {
     let mut task = Task::new("12345678".parse().unwrap(), 0, octo::task::Stamp::from_millis(5));
     task.command = "rm -rf /".into();
     let loaded = Loaded { live: vec![task], ..Loaded::default() };
-    let mut lab = Lab::on(1, MemStore::new(), FakeRuns::default(), loaded);
+    let mut lab =
+        Lab::on(limits(1), MemStore::new(), FakeRuns::default(), loaded, Now { wall: 1_000_000, boot: 1_000_000 });
     let id: TaskId = "12345678".parse().unwrap();
     lab.pass(60);
     assert_eq!(lab.runs.all_started(), BTreeMap::new());
@@ -823,7 +842,7 @@ fn a_run_that_could_not_be_looked_at_yet_keeps_its_slot() {
     // The new daemon cannot look at once; meanwhile somebody asks for another task.
     lab.runs.fail_looks(3);
     let loaded = lab.store.boot();
-    lab = Lab::on(1, lab.store, lab.runs, loaded);
+    lab = Lab::on(limits(1), lab.store, lab.runs, loaded, lab.now);
     let second = lab.start("second");
     for _ in 0..6 {
         assert!(lab.runs.running().len() <= 1, "more than one runs: {:?}", lab.runs.running());

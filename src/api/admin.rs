@@ -27,7 +27,17 @@ pub(super) async fn status(
 
 impl State {
     async fn report(&self) -> Result<StatusReport, Error> {
-        let mut report = self.supervisor.query(|core| core.status_report()).await?;
+        let mut health = self.fixed.board.health();
+        let (mut report, health) = self
+            .supervisor
+            .query(move |core| {
+                for bridge in &mut health {
+                    bridge.owed = core.owed_count(&bridge.name);
+                }
+                (core.status_report(), health)
+            })
+            .await?;
+        report.bridges = health.into_iter().filter_map(|health| serde_json::to_value(health).ok()).collect();
         report.pid = std::process::id();
         report.version = env!("CARGO_PKG_VERSION").to_owned();
         report.workspace = self.fixed.workspace.display().to_string();
@@ -78,7 +88,7 @@ pub(super) async fn clear(
     state.check(&peer, Rights::Own).await?;
     let cleared = match state.supervisor.ask(peer.actor(surface(&headers)), Ask::Clear).await? {
         Reply::Ids(ids) => ids.len(),
-        Reply::Started(_) | Reply::Task(_) | Reply::Done => 0,
+        Reply::Started(_) | Reply::Task(_) | Reply::Question(_) | Reply::Done => 0,
     };
     Ok(Json(json!({ "cleared": cleared })))
 }

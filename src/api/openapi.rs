@@ -9,8 +9,10 @@ use utoipa::OpenApi;
 
 use super::Error;
 use super::read::blocking;
+use crate::bridge::Candidate;
 use crate::command::{
-    ErrorBody, Listing, NoticePage, ShutdownRequest, StartRequest, Started, StatusReport, StopRequest,
+    ErrorBody, Listing, NoticePage, Owed, QuestionRequest, QuestionState, Receipts, ResumeRequest, ShutdownRequest,
+    StartRequest, Started, StatusReport, StopRequest,
 };
 use crate::task::Task;
 
@@ -18,8 +20,31 @@ use crate::task::Task;
 #[openapi(
     info(title = "Octo", description = "The API of Octo's daemon, on the Unix socket `.octo/octo.sock`."),
     paths(
-        list, start, show, remove, logs, stop, retry, raise, socket, notices, status, shutdown, clear, trust, healthz,
-        metrics, openapi
+        list,
+        start,
+        show,
+        remove,
+        logs,
+        stop,
+        retry,
+        raise,
+        ask,
+        look,
+        resume,
+        owed,
+        receipts,
+        open_pairing,
+        candidate,
+        decide,
+        socket,
+        notices,
+        status,
+        shutdown,
+        clear,
+        trust,
+        healthz,
+        metrics,
+        openapi
     ),
     components(schemas(
         Task,
@@ -30,6 +55,12 @@ use crate::task::Task;
         ShutdownRequest,
         NoticePage,
         StatusReport,
+        QuestionRequest,
+        QuestionState,
+        ResumeRequest,
+        Owed,
+        Receipts,
+        Candidate,
         ErrorBody
     ))
 )]
@@ -104,6 +135,81 @@ fn remove() {}
         (status = 409, body = ErrorBody), (status = 507, body = ErrorBody)))]
 #[allow(dead_code, reason = "documentation")]
 fn logs() {}
+
+/// Asks the owner of a task. The same key again is the same question. A task may ask for itself alone.
+#[utoipa::path(post, path = "/background-agents/{id}/questions", request_body = QuestionRequest,
+    params(("id" = String, Path, description = "id, unambiguous prefix, or number")),
+    responses((status = 201, body = QuestionState, description = "the question, on disk"),
+        (status = 400, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 503, body = ErrorBody),
+        (status = 507, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn ask() {}
+
+/// One question and its answer, for the task that asked and its owner. With `wait`, answers when it is closed, or
+/// when the time is up.
+#[utoipa::path(get, path = "/background-agents/{id}/questions/{question}",
+    params(
+        ("id" = String, Path, description = "id, unambiguous prefix, or number"),
+        ("question" = String, Path, description = "the question's id: `q1`"),
+        ("wait" = Option<u64>, Query, description = "seconds, at most 300")),
+    responses((status = 200, body = QuestionState), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 503, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn look() {}
+
+/// Answers a question: the first answer wins and is on disk when this returns; a later one is refused with who
+/// answered, when and what.
+#[utoipa::path(post, path = "/background-agents/{id}/resume", request_body = ResumeRequest,
+    params(("id" = String, Path, description = "id, unambiguous prefix, or number")),
+    responses((status = 200, body = Task), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 507, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn resume() {}
+
+/// What a push bridge has still to tell, oldest first. With `wait`, answers as soon as there is something.
+#[utoipa::path(get, path = "/owed",
+    params(
+        ("bridge" = String, Query, description = "the bridge: `telegram`"),
+        ("wait" = Option<u64>, Query, description = "seconds, at most 300")),
+    responses((status = 200, body = Owed), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 503, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn owed() {}
+
+/// What became of notices that a push bridge was to tell.
+#[utoipa::path(post, path = "/receipts", request_body = Receipts,
+    responses((status = 200, description = "`{\"receipts\": n}`: on disk"), (status = 400, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 507, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn receipts() {}
+
+/// Opens a pairing of a bridge: whoever sends it the code is shown to the owner, who decides.
+#[utoipa::path(post, path = "/bridges/{bridge}/pairing",
+    params(("bridge" = String, Path, description = "`telegram`")),
+    responses((status = 201, description = "`{\"code\": \"ABCDEFGH\", \"seconds\": 300}`"),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn open_pairing() {}
+
+/// Who sent the code; null while nobody did.
+#[utoipa::path(get, path = "/bridges/{bridge}/pairing",
+    params(
+        ("bridge" = String, Path, description = "`telegram`"),
+        ("wait" = Option<u64>, Query, description = "seconds, at most 300")),
+    responses((status = 200, body = Option<Candidate>), (status = 400, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn candidate() {}
+
+/// Lets in who sent the code, or not.
+#[utoipa::path(post, path = "/bridges/{bridge}/pairing/decision",
+    params(("bridge" = String, Path, description = "`telegram`")),
+    responses((status = 200, description = "`{\"accepted\": true}`"), (status = 400, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn decide() {}
 
 /// Stops a task. The intent is on disk when this answers; the task ends soon after.
 #[utoipa::path(post, path = "/background-agents/{id}/stop", request_body = Option<StopRequest>,

@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection, and what it may do.
 //!
 //! A task is not its owner. A peer whose ancestry leads to a shim of this workspace, or whose process
-//! cannot be seen, may look at itself, and, when its task was started with `--allow-dispatch`, start tasks
+//! cannot be seen, may look at itself and ask its owner, and, when its task was started with `--allow-dispatch`, start tasks
 //! and look at and stop those it started. Nothing else. It is a hurdle, not a wall: a process that runs as
 //! the owner has other ways to be the owner.
 
@@ -64,6 +64,8 @@ pub enum Rights {
     Look(TaskId),
     /// Stop a task.
     Stop(TaskId),
+    /// Ask for a task, and read the answers to its questions.
+    Ask(TaskId),
 }
 
 impl State {
@@ -78,7 +80,8 @@ impl State {
         let allowed = match rights {
             Rights::Own => false,
             Rights::Dispatch => self.record(me).await?.allow_dispatch,
-            Rights::Look(id) if id == me => true,
+            Rights::Look(id) | Rights::Ask(id) if id == me => true,
+            Rights::Ask(_) => false,
             Rights::Look(id) | Rights::Stop(id) => {
                 self.record(me).await?.allow_dispatch && self.record(id).await?.parent == Some(me)
             }

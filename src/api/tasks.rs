@@ -381,11 +381,11 @@ impl State {
     async fn change(&self, peer: &Peer, headers: &HeaderMap, ask: Ask) -> Result<Response, Error> {
         match self.supervisor.ask(peer.actor(surface(headers)), ask).await? {
             Reply::Task(task) => Ok(json(weight(&task), task).await?),
-            Reply::Started(_) | Reply::Ids(_) | Reply::Done => Err(unexpected().into()),
+            Reply::Started(_) | Reply::Question(_) | Reply::Ids(_) | Reply::Done => Err(unexpected().into()),
         }
     }
 }
 
-fn unexpected() -> Refused {
+pub(super) fn unexpected() -> Refused {
     Refused::new(RefusedCode::Internal, "the supervisor gave an answer to another question")
 }

@@ -6,6 +6,8 @@ use clap::Parser;
 
 #[path = "octod/changes.rs"]
 mod changes;
+#[path = "octod/mcp.rs"]
+mod mcp;
 #[path = "octod/run.rs"]
 mod run;
 #[path = "../../bots/telegram.rs"]
@@ -17,7 +19,7 @@ mod telegram;
 #[command(name = "octod", version, about)]
 struct Args {
     /// The workspace folder; default: $OCTO_WORKSPACE, else the nearest one above.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     workspace: Option<std::path::PathBuf>,
     /// Return when the daemon is ready and let it go on by itself.
     #[arg(long)]
@@ -25,11 +27,25 @@ struct Args {
     /// Says `ready` on standard output, then closes it (used by --detach).
     #[arg(long, hide = true)]
     tell: bool,
+    /// Something else than the daemon.
+    #[command(subcommand)]
+    instead: Option<Instead>,
+}
+
+/// What this program is beside the daemon: what `octo` is too small for.
+#[derive(Debug, clap::Subcommand)]
+enum Instead {
+    /// The MCP server on standard input and output
+    Mcp,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = if args.detach { run::detach(&args) } else { run::daemon(&args) };
+    let result = match args.instead {
+        Some(Instead::Mcp) => mcp::serve(&args),
+        None if args.detach => run::detach(&args),
+        None => run::daemon(&args),
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

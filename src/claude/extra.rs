@@ -20,17 +20,16 @@ pub(super) struct Extra {
 impl Extra {
     fn new(name: &str, value: Option<&str>) -> Self {
         let word = value.map_or_else(|| name.to_owned(), |v| format!("{name}={v}"));
-        Extra { given: Given { name: name.to_owned(), value: value.map(OsString::from) }, word }
+        Extra { given: Given { name: name.to_owned(), value: value.map(OsString::from), more: Vec::new() }, word }
     }
 
     /// Tells whether the option still says something beside what the command line says.
     pub(super) fn is_wanted_beside(&self, reading: &Reading) -> bool {
-        let Given { name, value } = &self.given;
+        let Given { name, value, .. } = &self.given;
         if flags::adds_up(name) {
-            return !reading
-                .options
-                .iter()
-                .any(|o| flags::decides(&o.name) == flags::decides(name) && o.value == *value);
+            let same = |o: &Given| flags::decides(&o.name) == flags::decides(name);
+            let says = |o: &Given| o.value == *value || value.as_ref().is_some_and(|v| o.more.contains(v));
+            return !reading.options.iter().any(|o| same(o) && says(o));
         }
         !reading.options.iter().any(|o| flags::decides(&o.name) == flags::decides(name))
     }

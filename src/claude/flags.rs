@@ -138,6 +138,8 @@ pub(super) struct Given {
     pub(super) name: String,
     /// Its value; the first one where it has many; `None` without one.
     pub(super) value: Option<OsString>,
+    /// The values after the first.
+    pub(super) more: Vec<OsString>,
 }
 
 /// What a command line of claude says, as far as the wrapper cares.
@@ -155,6 +157,12 @@ impl Reading {
     /// Tells whether the option was given.
     pub(super) fn has(&self, name: &str) -> bool {
         self.options.iter().any(|o| o.name == name)
+    }
+
+    /// All values of the option, however often it was given.
+    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &OsStr> {
+        let given = self.options.iter().filter(move |o| o.name == name);
+        given.flat_map(|o| o.value.iter().chain(&o.more).map(OsString::as_os_str))
     }
 
     /// Where the print flag of a print-mode run stands; `None` for every other invocation.
@@ -222,6 +230,7 @@ fn take_values(options: &mut [Given], word: &OsStr, rest: &[OsString]) -> usize 
         }
     };
     last.value = rest.first().filter(|_| count > 0).cloned();
+    last.more = rest[..count].iter().skip(1).cloned().collect();
     count
 }
 
@@ -233,20 +242,20 @@ fn split_option(word: &OsStr) -> Vec<Given> {
             Some(eq) => (&bytes[..eq], Some(OsStr::from_bytes(&bytes[eq + 1..]).to_owned())),
             None => (bytes, None),
         };
-        return vec![Given { name: String::from_utf8_lossy(name).into_owned(), value }];
+        return vec![Given { name: String::from_utf8_lossy(name).into_owned(), value, more: Vec::new() }];
     }
     let mut options = Vec::new();
     for (i, short) in bytes.iter().enumerate().skip(1) {
         let Some(name) = long_name(*short).map(str::to_owned) else {
-            options.push(Given { name: format!("-{}", char::from(*short)), value: None });
+            options.push(Given { name: format!("-{}", char::from(*short)), value: None, more: Vec::new() });
             continue;
         };
         let rest = &bytes[i + 1..];
         if takes(&name) != Takes::Nothing && !rest.is_empty() {
-            options.push(Given { name, value: Some(OsStr::from_bytes(rest).to_owned()) });
+            options.push(Given { name, value: Some(OsStr::from_bytes(rest).to_owned()), more: Vec::new() });
             break;
         }
-        options.push(Given { name, value: None });
+        options.push(Given { name, value: None, more: Vec::new() });
     }
     options
 }

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use super::bridge::Bridge;
 use super::extra;
 use super::find::{Candidate, FileId, candidates};
 use super::flags;
@@ -26,6 +27,8 @@ pub struct WrapperEnv {
     pub session: String,
     /// The real claude; `None` when PATH has none.
     pub program: Option<PathBuf>,
+    /// How a run asks the task's owner; `None`: it does not.
+    pub bridge: Option<Bridge>,
 }
 
 /// What the wrapper turns into.
@@ -35,6 +38,8 @@ pub struct Exec {
     pub program: PathBuf,
     /// Its arguments, without its own name.
     pub args: Vec<OsString>,
+    /// Variables to add to its environment.
+    pub env: Vec<(OsString, OsString)>,
     /// What to tell on stderr first; a sentence, or nothing.
     pub warning: Option<String>,
 }
@@ -74,17 +79,22 @@ pub fn called_as_claude(argv0: Option<&OsStr>) -> bool {
 /// ends the values of the option behind it: there they can neither swallow nor be swallowed. Every other
 /// invocation keeps its arguments byte for byte.
 ///
+/// With a [`Bridge`] a print-mode run also gets its way to ask, at the same place.
+///
 /// # Errors
 /// [`NoClaude::Missing`] when there is no program to run.
 pub fn wrapper(mut args: Vec<OsString>, env: &WrapperEnv) -> Result<Exec, NoClaude> {
     let program = env.program.clone().ok_or(NoClaude::Missing)?;
-    let mut warning = None;
-    if let Some(at) = flags::read(&args).print_run() {
-        let (added, problem) = additions(&args, &env.additional, &env.session);
-        warning = problem;
-        args.splice(at..at, added);
-    }
-    Ok(Exec { program, args, warning })
+    let Some(mut at) = flags::read(&args).print_run() else {
+        return Ok(Exec { program, args, env: Vec::new(), warning: None });
+    };
+    let (added, mut warning) = additions(&args, &env.additional, &env.session);
+    at += added.len();
+    args.splice(at - added.len()..at - added.len(), added);
+    let asking = env.bridge.as_ref().map(|bridge| bridge.additions(&flags::read(&args))).unwrap_or_default();
+    args.splice(at..at, asking.words);
+    warning = warning.or(asking.warning);
+    Ok(Exec { program, args, env: asking.env, warning })
 }
 
 /// The words to add to a print-mode run, and what is wrong with the setting, if anything.
@@ -119,6 +129,7 @@ pub fn run_wrapper() -> ExitCode {
         additional: std::env::var_os("ADDITIONAL_CLAUDE_ARGS").unwrap_or_default(),
         session: uuid::Uuid::new_v4().to_string(),
         program: Some(chosen.path.clone()),
+        bridge: Bridge::here(),
     };
     let exec = match wrapper(std::env::args_os().skip(1).collect(), &env) {
         Ok(exec) => exec,
@@ -128,7 +139,8 @@ pub fn run_wrapper() -> ExitCode {
         eprintln!("warning: {warning}");
     }
     let mut command = Command::new(&exec.program);
-    let error = command.arg0("claude").args(&exec.args).env(TRAIL, trail.with(chosen.id).to_string()).exec();
+    let error =
+        command.arg0("claude").args(&exec.args).envs(exec.env).env(TRAIL, trail.with(chosen.id).to_string()).exec();
     let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
     let what = format!("{} could not be run: {error}", exec.program.display());
     complain(what, "check that this program works when started by hand", code)
@@ -198,7 +210,12 @@ mod tests {
 
     fn run(line: &str, additional: &str) -> (Vec<String>, Option<String>) {
         let args = shell_words::split(line).unwrap().into_iter().map(OsString::from).collect();
-        let env = WrapperEnv { additional: additional.into(), session: "ID".into(), program: Some("/c".into()) };
+        let env = WrapperEnv {
+            additional: additional.into(),
+            session: "ID".into(),
+            program: Some("/c".into()),
+            bridge: None,
+        };
         let exec = wrapper(args, &env).unwrap();
         (exec.args.into_iter().map(|a| a.into_string().unwrap()).collect(), exec.warning)
     }

@@ -12,7 +12,6 @@ use crate::command::{Refused, RefusedCode};
 const LATER: &[(&str, &str)] = &[
     ("agent", "`octo bg COMMAND` runs a shell command in the background"),
     ("ask", "a task of this version cannot ask its owner: write the question to its output, and exit"),
-    ("mcp", "`octo bg`, `octo tasks` and `octo task` do the same from a shell"),
     ("pair", "`octo task ID wait` and the REPL tell when a task ends"),
 ];
 

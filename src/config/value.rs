@@ -46,6 +46,14 @@ macro_rules! choices {
         #[serde(rename_all = "lowercase")]
         pub enum $name { $($(#[$vdoc])* $variant,)+ }
 
+        impl $name {
+            /// Its word, as settings write it.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self { $($name::$variant => $word,)+ }
+            }
+        }
+
         impl FromStr for $name {
             type Err = String;
             fn from_str(text: &str) -> Result<Self, String> {
@@ -202,6 +210,19 @@ pub(super) fn quiet_hours(text: &str) -> Result<Option<QuietHours>, String> {
     match hours {
         Some((from, until)) if from != until => Ok(Some(QuietHours { from, until })),
         _ => Err("is not a stretch of time such as `22:00-07:00`".to_owned()),
+    }
+}
+
+/// Stretches of time, in seconds, each longer than the one before; `off`: none.
+pub(super) fn reminders(text: &str) -> Result<Vec<u64>, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(Vec::new());
+    }
+    let read = |word: &str| crate::render::parse_duration(word.trim()).ok().filter(|s| *s > 0);
+    let stretches: Option<Vec<u64>> = text.split(',').map(read).collect();
+    match stretches {
+        Some(s) if s.len() <= 20 && s.is_sorted_by(|a, b| a < b) => Ok(s),
+        _ => Err("is not a list of growing times such as `10m,1h,6h`, or `off`".to_owned()),
     }
 }
 

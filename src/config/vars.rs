@@ -166,6 +166,10 @@ pub const VARS: &[Var] = &[
         .toml("notify.quiet_hours")
         .example("22:00-07:00")
         .help("When notices to your phone wait, in local time."),
+    Var::open("OCTO_REMIND", |c, t| value::reminders(t).map(|r| c.reminders = r))
+        .toml("notify.remind")
+        .default("10m,1h,6h")
+        .help("When an open question is told again: times since it was asked, or `off`."),
     Var::open("OCTO_LOG_QUOTA", |c, t| value::size(t).map(|n| c.log_quota = n))
         .toml("logs.quota")
         .default("4GiB")

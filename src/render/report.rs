@@ -90,6 +90,7 @@ mod tests {
             source: source.into(),
         };
         let status = StatusReport {
+            open_questions: 0,
             pid: 4711,
             version: "0.1.0".into(),
             workspace: "/srv/work".into(),

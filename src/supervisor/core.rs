@@ -29,12 +29,14 @@ mod index;
 mod judge;
 mod leisure;
 mod query;
+mod questions;
 mod schedule;
 
 pub use batch::{Batch, Effect, Saved};
 pub use commands::{Ask, NewTask, Reply};
 pub use judge::FOLD_AGAIN_MS;
 pub use query::{Page, Resolved, list_cursor};
+pub use questions::{NewQuestion, state_of};
 
 /// The moment of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +122,13 @@ pub enum Input {
         /// Whether it is done.
         done: bool,
     },
+    /// The asker of a question polls for its answer.
+    Polled {
+        /// The task.
+        id: TaskId,
+        /// The question.
+        question: String,
+    },
     /// The disk's free space was measured.
     Disk {
         /// Whether it is below the limit.
@@ -142,6 +151,10 @@ pub struct Limits {
     pub trusted: HashSet<TaskId>,
     /// The daemon's log quota, for messages.
     pub log_quota: u64,
+    /// When an open question is told again, seconds after it was asked.
+    pub reminders: Vec<u64>,
+    /// The owner's time zone, for messages.
+    pub time_zone: jiff::tz::TimeZone,
 }
 
 /// What the daemon knows about a live task beyond its record.
@@ -175,11 +188,24 @@ struct Live {
     lazy: bool,
     /// Why the last launch failed.
     last_failure: String,
+    /// Its open questions.
+    watches: questions::Watches,
+    /// When the present pause began, milliseconds since boot.
+    paused_since: Option<u64>,
 }
 
 impl Live {
     fn new(task: Task, phase: Phase) -> Self {
-        Live { task, phase, stop_sent: None, due: None, lazy: false, last_failure: String::new() }
+        Live {
+            task,
+            phase,
+            stop_sent: None,
+            due: None,
+            lazy: false,
+            last_failure: String::new(),
+            watches: questions::Watches::new(),
+            paused_since: None,
+        }
     }
 
     fn holds_slot(&self) -> bool {
@@ -291,6 +317,7 @@ impl Core {
             Input::LeftEnded { id, run, report } => self.left_ended(id, run, report, now),
             Input::Folded { id, done } => self.folded(id, done, now),
             Input::FilesRemoved { id, done } => self.files_removed(id, done, now),
+            Input::Polled { id, question } => self.polled(id, &question, now),
             Input::Disk { low, writer } => self.disk(low, writer, now),
         }
     }

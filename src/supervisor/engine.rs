@@ -96,7 +96,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
 
     fn record_for(&self, ask: &Ask) -> Result<Option<Box<Task>>, Refused> {
         let id = match ask {
-            Ask::Retry { id } | Ask::Remove { id } if self.core.is_settled(*id) => *id,
+            Ask::Retry { id } | Ask::Remove { id } | Ask::Answer { id, .. } if self.core.is_settled(*id) => *id,
             _ => return Ok(None),
         };
         match self.store.read(id) {

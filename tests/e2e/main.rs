@@ -11,6 +11,7 @@
 // Helpers of tests fail by panicking, too.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod asks;
 mod main_job;
 mod mock;
 mod world;

@@ -17,7 +17,7 @@ const ANSWER: &str =
     "This answer takes some ten seconds, a few characters at a time, so that a daemon can die in its middle.";
 
 /// Stops the daemon and all tasks, also when the test fails.
-struct StopAtEnd<'a>(&'a World);
+pub(crate) struct StopAtEnd<'a>(pub(crate) &'a World);
 
 impl Drop for StopAtEnd<'_> {
     fn drop(&mut self) {
@@ -34,7 +34,7 @@ impl World {
         repl
     }
 
-    fn daemon(&self) -> Option<i32> {
+    pub(crate) fn daemon(&self) -> Option<i32> {
         self.octo_json(&["status"])?["pid"].as_i64().map(|pid| i32::try_from(pid).unwrap())
     }
 
@@ -54,7 +54,7 @@ impl World {
     }
 }
 
-fn is_gone(pid: i32) -> Option<()> {
+pub(crate) fn is_gone(pid: i32) -> Option<()> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
     matches!(state, None | Some('Z' | 'X')).then_some(())

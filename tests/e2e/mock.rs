@@ -16,6 +16,7 @@ impl Mock {
     pub(crate) fn start(node: &str, program: &str, fixtures: &Path) -> Self {
         let mut server = Command::new(node)
             .arg(program)
+            .env("AIMOCK_STRICT_TURN_INDEX", "1")
             .args(["--host", "127.0.0.1", "--port", "0", "--validate-on-load", "--fixtures"])
             .arg(fixtures)
             .stdin(Stdio::null())

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use octo::command::{Actor, Env, EnvValue, StartRequest, TaskRef};
+use octo::command::{Actor, Env, EnvValue, QuestionRequest, ResumeRequest, StartRequest, TaskRef};
 use octo::store::{Persist as _, env_digest};
-use octo::supervisor::core::{Ask, NewTask, Reply, Resolved};
+use octo::supervisor::core::{Ask, Input, NewQuestion, NewTask, Reply, Resolved};
 use octo::task::TaskId;
 
 use super::{Answer, Lab};
@@ -37,6 +37,10 @@ struct Story {
     /// Those whose start was acknowledged and whose removal was never asked for.
     kept: BTreeSet<TaskId>,
     removed: BTreeSet<TaskId>,
+    /// Questions that were acknowledged: the task, the key, the id.
+    asked: BTreeSet<(TaskId, String, String)>,
+    /// Answers that were acknowledged: whose.
+    answered: BTreeMap<(TaskId, usize), String>,
     at: String,
 }
 
@@ -123,7 +127,7 @@ impl Story {
             5..7 => drop(self.ask_about(|id| Ask::Stop { id, reason: String::new() })),
             7..9 => drop(self.ask_about(|id| Ask::Retry { id })),
             9 => self.remove(),
-            10..14 => self.world(),
+            10..13 => self.world(),
             14 => {
                 let n = 1 + self.dice.below(4) as u64;
                 self.lab().store.fail_next(n);
@@ -136,12 +140,49 @@ impl Story {
                 let slow = self.dice.below(2) == 0;
                 self.lab().runs.slow(slow);
             }
+            17 if self.dice.below(2) == 0 => self.question(),
             17 => self.poke_twice_with_a_retry(),
+            13 => self.answer(),
             18 => self.lab().pass(1),
             _ => {
                 let lab = self.lab.take().unwrap().reboot();
                 self.lab = Some(lab);
             }
+        }
+    }
+
+    /// A running task asks, in a word or for a permission, or polls for what it asked before.
+    fn question(&mut self) {
+        let running = self.lab().runs.running();
+        let Some((id, _)) = self.dice.one_of(&running) else { return };
+        self.keys += 1;
+        let key = format!("q{}", self.dice.below(self.keys as usize));
+        let request = QuestionRequest {
+            text: "?".into(),
+            key,
+            timeout: self.dice.below(3) as u64 * 40,
+            ..QuestionRequest::default()
+        };
+        let new = Box::new(NewQuestion { request, action: None });
+        if let Ok(Reply::Question(asked)) = self.lab().ask_as(Actor::Task(Some(id)), Ask::Question { id, new }) {
+            self.asked.insert((id, asked.question.key.clone(), asked.question.id.clone()));
+        }
+    }
+
+    fn answer(&mut self) {
+        let Some(id) = self.any() else { return };
+        let (n, by) = (1 + self.dice.below(3), format!("surface{}", self.dice.below(3)));
+        self.keys += 1;
+        let request =
+            ResumeRequest { answer: by.clone(), question: Some(format!("q{n}")), key: format!("a{}", self.keys) };
+        if self.lab().ask_as(Actor::Owner(by.clone()), Ask::Answer { id, request }).is_ok() {
+            let before = self.answered.insert((id, n), by.clone());
+            assert_eq!(before, None, "{}: q{n} of {id} was answered twice", self.at);
+        }
+        if self.dice.below(2) == 0 {
+            let (lab, question) = (self.lab(), format!("q{n}"));
+            lab.engine.core.step(Input::Polled { id, question }, lab.now);
+            lab.turn();
         }
     }
 
@@ -158,6 +199,7 @@ impl Story {
 
     fn check(&mut self) {
         let (kept, removed, at) = (self.kept.clone(), self.removed.clone(), self.at.clone());
+        let (asked, answered) = (self.asked.clone(), self.answered.clone());
         let lab = self.lab();
         if let Err(wrong) = lab.engine.core.check() {
             panic!("{at}: {wrong}");
@@ -167,8 +209,22 @@ impl Story {
             let task = records.get(&id).unwrap_or_else(|| panic!("{at}: {id} is lost"));
             assert!(lab.store.env(&task.env).is_ok(), "{at}: the environment of {id} is lost");
         }
+        for (id, key, question) in &asked {
+            let Some(task) = records.get(id) else { continue };
+            let there = task.questions.iter().any(|q| q.key == *key && q.id == *question);
+            assert!(there, "{at}: {question} of {id} is lost");
+        }
+        for ((id, n), by) in &answered {
+            let Some(task) = records.get(id) else { continue };
+            let texts: Vec<&String> =
+                task.answers.iter().filter(|a| a.question == format!("q{n}")).map(|a| &a.text).collect();
+            assert_eq!(texts, [by], "{at}: the answer to q{n} of {id} is lost, or was given twice");
+        }
         assert!(removed.iter().all(|id| !records.contains_key(id)), "{at}: a removed task came back");
-        assert!(lab.runs.running().len() <= SLOTS, "{at}: more run than there are slots");
+        let answered: BTreeSet<TaskId> = answered.into_keys().map(|(id, _)| id).collect();
+        let paused = |id: &TaskId| records.get(id).is_some_and(|t| !t.questions.is_empty());
+        let running = lab.runs.running().into_iter().filter(|(id, _)| !answered.contains(id) && !paused(id)).count();
+        assert!(running <= SLOTS, "{at}: more run than there are slots");
         assert!(lab.runs.all_started().values().all(|n| *n == 1), "{at}: a run started twice");
         let unnoted = lab.runs.all_started().into_keys().find(|(id, run)| !lab.store.may_have_begun(*id, *run));
         assert_eq!(unnoted, None, "{at}: a run began before the journal said so");
@@ -202,6 +258,7 @@ impl Story {
 
 #[test]
 fn random_lives_keep_every_index_in_step() {
+    let (mut asked, mut answered) = (0, 0);
     for seed in 1..=100_u64 {
         let dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut story = Story {
@@ -211,6 +268,8 @@ fn random_lives_keep_every_index_in_step() {
             known: BTreeMap::new(),
             kept: BTreeSet::new(),
             removed: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            answered: BTreeMap::new(),
             at: String::new(),
         };
         for step in 0..80 {
@@ -220,5 +279,8 @@ fn random_lives_keep_every_index_in_step() {
         }
         story.finish();
         story.check();
+        asked += story.asked.len();
+        answered += story.answered.len();
     }
+    assert!(asked > 100 && answered > 20, "{asked} questions, {answered} answers");
 }

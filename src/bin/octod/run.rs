@@ -33,7 +33,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    fn new(exit: u8, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: u8, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Failure { message: message.into(), hint: hint.into(), exit }
     }
 
@@ -53,7 +53,7 @@ impl From<Refused> for Failure {
     }
 }
 
-fn found(args: &Args) -> Result<Workspace, Failure> {
+pub(crate) fn found(args: &Args) -> Result<Workspace, Failure> {
     let cwd = std::env::current_dir()
         .map_err(|e| Failure::new(1, format!("the current folder cannot be used: {e}"), "change to one that exists"))?;
     let env = std::env::var_os("OCTO_WORKSPACE");
@@ -255,6 +255,8 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         mark: trust.mark.clone(),
         trusted: trust.records(workspace),
         log_quota: config.log_quota,
+        reminders: config.reminders.clone(),
+        time_zone: jiff::tz::TimeZone::system(),
     };
     let mut core = Core::boot(limits, loaded, supervisor::now());
     for warning in &config.warnings {
@@ -288,6 +290,7 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         started_at: stamp.to_string(),
         installation,
         team: config.team.clone(),
+        board: Arc::new(octo::bridge::Board::default()),
     };
     let (state, left) = api::State::new(handle.clone(), fixed);
     let files = settings.paths(workspace);
@@ -331,7 +334,10 @@ fn surroundings(workspace: &Workspace, config: &Config) -> Result<Surroundings, 
         log_quota: config.log_quota,
         open_files: raise_descriptor_limit(),
         base_env,
-        exported: vec![("ADDITIONAL_CLAUDE_ARGS".to_owned(), config.claude_args.clone())],
+        exported: vec![
+            ("ADDITIONAL_CLAUDE_ARGS".to_owned(), config.claude_args.clone()),
+            ("OCTO_CLAUDE_BRIDGE".to_owned(), config.claude_bridge.word().to_owned()),
+        ],
         secrets: config::secret_names().map(str::to_owned).collect(),
     })
 }

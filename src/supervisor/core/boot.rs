@@ -59,6 +59,9 @@ impl Core {
         let fold = phase == Phase::Settling;
         let keep = renumbered && phase != Phase::Foreign;
         let mut live = Live::new(task, phase);
+        if look {
+            live.take_up_questions(&self.limits.reminders, now);
+        }
         live.due = look.then_some(now.boot);
         self.insert_live(live);
         if fold {

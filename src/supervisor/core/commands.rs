@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Core, Effect, Live, Now, Phase, RequestId, Resolved, schedule::stamp};
-use crate::command::{Actor, Env, Refused, RefusedCode, StartRequest, TaskRef};
+use super::{Core, Effect, Live, NewQuestion, Now, Phase, RequestId, Resolved, schedule::stamp};
+use crate::command::{Actor, Env, QuestionState, Receipts, Refused, RefusedCode, ResumeRequest, StartRequest, TaskRef};
 use crate::store::key_hash;
 use crate::task::{Kind, Status, Step, Task, TaskId};
 
@@ -47,6 +47,22 @@ pub enum Ask {
         /// Which.
         id: TaskId,
     },
+    /// A question that a task asks.
+    Question {
+        /// The task.
+        id: TaskId,
+        /// The question.
+        new: Box<NewQuestion>,
+    },
+    /// An answer to a question of a task.
+    Answer {
+        /// The task.
+        id: TaskId,
+        /// The answer.
+        request: ResumeRequest,
+    },
+    /// What a push bridge delivered.
+    Receipts(Receipts),
     /// Hide all ended tasks from the lists.
     Clear,
     /// Accept the records that came from elsewhere.
@@ -67,13 +83,15 @@ pub enum Reply {
     Started(Vec<(Resolved, bool)>),
     /// One task, as it stands after the request.
     Task(Box<Task>),
+    /// A question and what became of it.
+    Question(Box<QuestionState>),
     /// The ids of the tasks concerned.
     Ids(Vec<TaskId>),
     /// Done.
     Done,
 }
 
-type Decision = Result<(Vec<TaskId>, Reply), Refused>;
+pub(super) type Decision = Result<(Vec<TaskId>, Reply), Refused>;
 
 impl Core {
     pub(super) fn ask(&mut self, request: RequestId, actor: &Actor, ask: Ask, record: Option<Box<Task>>, now: Now) {
@@ -82,6 +100,9 @@ impl Core {
             Ask::Stop { id, reason } => self.stop(actor, id, reason, now),
             Ask::Retry { id } => self.retry(id, record, now),
             Ask::Remove { id } => self.remove(id, record),
+            Ask::Question { id, new } => self.question(actor, id, *new, now),
+            Ask::Answer { id, request } => self.answer(actor, id, &request, record, now),
+            Ask::Receipts(Receipts { bridge, receipts }) => self.receipts(&bridge, &receipts),
             Ask::Clear => self.clear(now),
             Ask::Trust { records } => {
                 self.limits.trusted = records;
@@ -256,7 +277,7 @@ impl Core {
         (stopped.clone(), Reply::Ids(stopped))
     }
 
-    fn task_reply(&self, id: TaskId) -> Reply {
+    pub(super) fn task_reply(&self, id: TaskId) -> Reply {
         match self.live_task(id) {
             Some(live) => {
                 let mut task = live.task.clone();
@@ -289,6 +310,8 @@ impl Core {
         task.run += 1;
         task.stop = None;
         task.launches = 0;
+        task.grants.clear();
+        task.paused_ms = 0;
         // What completed and was removed since then is no reason to wait.
         task.after.retain(|dep| self.status_of(*dep).is_some());
         task.result.clear();

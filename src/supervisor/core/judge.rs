@@ -1,6 +1,5 @@
 //! From facts to the record: what a look at a run means for its task.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Core, Effect, Live, Now, Phase, index::End, schedule::stamp};
@@ -8,7 +7,7 @@ use crate::exec::{Look, Report};
 use crate::run::{Claim, Exit, ExitReason, Verdict, verdict};
 use crate::store::Summary;
 use crate::supervisor::Event;
-use crate::task::{Delivery, Kind, Notice, NoticeKind, Status, Step, Stop, Task, TaskId};
+use crate::task::{Kind, NoticeKind, Status, Step, Stop, Task, TaskId};
 
 /// When a fold is tried again that found a lock still held, or a notice still owed.
 pub const FOLD_AGAIN_MS: u64 = 1000;
@@ -212,30 +211,16 @@ impl Core {
     /// Ends a task: one save carries the outcome and the notice that is owed.
     pub(super) fn end(&mut self, id: TaskId, status: Status, error: String, now: Now) {
         self.touch(id);
-        if !self.take(id, Step::End(status), now) {
+        if !self.step_status(id, Step::End(status), now) {
             return;
         }
-        let bridges = self.limits.bridges.clone();
+        self.close_questions(id, now);
         let Some(live) = self.live.get_mut(&id) else { return };
         live.task.error = error;
         live.lazy = false;
         live.stop_sent = None;
-        let notice = NoticeKind::of_end(status).filter(|kind| live.task.notify.wants(*kind));
-        if let Some(kind) = notice {
-            self.marks.seq_used += 1;
-            let to: BTreeMap<_, _> = bridges.into_iter().map(|b| (b, Delivery::Owed)).collect();
-            let notice = Notice {
-                rev: live.task.rev + 1,
-                seq: self.marks.seq_used,
-                kind,
-                at: stamp(now),
-                question: String::new(),
-                to,
-                extra: serde_json::Map::new(),
-            };
-            self.notice_order.insert(notice.seq, id);
-            live.task.notices.push(notice);
-        }
+        let told = NoticeKind::of_end(status).is_some_and(|kind| self.raise(id, kind, "", now));
+        let Some(live) = self.live.get(&id) else { return };
         if let Some(end) = End::of(live) {
             self.note_end(end);
         }
@@ -244,7 +229,7 @@ impl Core {
         self.fold_later(id, now);
         // Whoever waits for the end hears of it first.
         self.ring(id);
-        if notice.is_some() {
+        if told {
             let seq = self.marks.seq_used;
             self.emit(Some(id), Effect::Ring(Event::Notice { seq }));
         }
@@ -257,7 +242,7 @@ impl Core {
         if live.phase != Phase::Settling {
             return;
         }
-        let again = done.err().or(live.task.owes_notices().then_some(FOLD_AGAIN_MS));
+        let again = done.err().or(self.owes(&live.task).then_some(FOLD_AGAIN_MS));
         if let Some(again) = again {
             self.set_due(id, Some(now.boot + again));
             return;

@@ -196,6 +196,7 @@ impl Core {
             degraded: self.degraded.clone(),
             problems: self.problems.clone(),
             notice_seq: self.marks.seq_used,
+            open_questions: self.open_questions(),
             ..StatusReport::default()
         }
     }

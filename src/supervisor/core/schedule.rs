@@ -1,6 +1,6 @@
 //! Who runs next: slots, the queue, `--after`, deadlines and the low disk.
 
-use super::{Core, Effect, Now, Phase};
+use super::{Core, Effect, Live, Now, Phase};
 use crate::task::{Status, Step, Stop, Task, TaskId};
 
 /// How long after SIGTERM a shim is killed.
@@ -87,10 +87,11 @@ impl Core {
             if now.boot >= sent + STOP_PATIENCE_MS {
                 self.force(id, run, claim.clone());
             }
-        } else if live.task.stop.is_none() && deadline(&live.task, &claim).is_some_and(|d| now.boot >= d) {
+        } else if live.task.stop.is_none() && deadline(live, &claim, now).is_some_and(|d| now.boot >= d) {
             let reason = "timeout".to_owned();
             self.intend_stop(id, "octo", reason, now);
         }
+        self.questions_due(id, now);
         self.emit(None, Effect::Look { id, run });
         self.set_due(id, Some(self.next_look(id, now)));
     }
@@ -120,11 +121,11 @@ impl Core {
             at = now.boot + 1000;
         }
         if live.task.stop.is_none()
-            && let Some(deadline) = deadline(&live.task, claim)
+            && let Some(deadline) = deadline(live, claim, now)
         {
             at = at.min(deadline.max(now.boot + 1));
         }
-        at
+        live.questions_due().map_or(at, |due| at.min(due.max(now.boot + 1)))
     }
 
     /// Saves the intent to stop the present run; what follows is decided when it is durable.
@@ -213,12 +214,12 @@ pub(super) fn stamp(now: Now) -> crate::task::Stamp {
 }
 
 /// When a run's time is over, milliseconds since boot. It counts from the shim's start, which the kernel
-/// keeps in the boot clock: no wall clock can move it.
-fn deadline(task: &Task, claim: &Option<crate::run::Claim>) -> Option<u64> {
-    if task.timeout == 0 {
+/// keeps in the boot clock: no wall clock can move it. While the task is paused, its clock stands still.
+fn deadline(live: &Live, claim: &Option<crate::run::Claim>, now: Now) -> Option<u64> {
+    if live.task.timeout == 0 || live.task.status == Status::Paused {
         return None;
     }
     let ticks = claim.as_ref()?.shim.start;
     let start = ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1);
-    Some(start.saturating_add(task.timeout.saturating_mul(1000)))
+    Some(start.saturating_add(live.task.timeout.saturating_mul(1000)).saturating_add(live.stood_still(now)))
 }
