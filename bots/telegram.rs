@@ -3,18 +3,18 @@
 //! This half decides and does no IO but calls of the API:
 //!
 //! ```text
-//! update ──gate──> Heard ──hands──> calls of the API (desk), posts (errand)
-//! notices owed ─────────── card, quiet ──> posts
+//! update ──gate──> Heard ──hands──> calls of the API (calls), posts (errand)
+//! notices owed ──tell (card, quiet)──> posts (errand), or the book until the next digest
 //!                     book: which message is which task's, what waits for a tap
 //! ```
 
 // This file is a module by `#[path]`, so its own modules need theirs.
 #[path = "telegram/book.rs"]
 mod book;
+#[path = "telegram/calls.rs"]
+mod calls;
 #[path = "telegram/card.rs"]
 mod card;
-#[path = "telegram/desk.rs"]
-mod desk;
 #[path = "telegram/errand.rs"]
 mod errand;
 #[path = "telegram/gate.rs"]

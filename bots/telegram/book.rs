@@ -116,8 +116,8 @@ pub(crate) struct Unreachable {
 pub(crate) struct Held {
     /// The task.
     pub(crate) task: TaskId,
-    /// The notice's revision.
-    pub(crate) rev: u64,
+    /// The notice's number.
+    pub(crate) seq: u64,
     /// What it tells.
     pub(crate) kind: NoticeKind,
     #[serde(flatten)]
@@ -298,11 +298,11 @@ impl Book {
     }
 
     /// A notice waits for the end of quiet hours; the same one again is the same.
-    pub(crate) fn hold(&mut self, task: TaskId, rev: u64, kind: NoticeKind) {
-        if self.held.iter().any(|h| (h.task, h.rev) == (task, rev)) {
+    pub(crate) fn hold(&mut self, task: TaskId, seq: u64, kind: NoticeKind) {
+        if self.held.iter().any(|h| (h.task, h.seq) == (task, seq)) {
             return;
         }
-        self.held.push(Held { task, rev, kind, extra: Map::new() });
+        self.held.push(Held { task, seq, kind, extra: Map::new() });
         let over = self.held.len().saturating_sub(HELD_MAX);
         self.held_more += over as u64;
         bound(&mut self.held, HELD_MAX);

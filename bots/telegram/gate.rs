@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use octo::render::sanitize;
+use serde_json::Value;
 use teloxide::types::{
     CallbackQuery, Chat, ChatMemberKind, ChatMemberUpdated, InlineKeyboardButtonKind, MaybeInaccessibleMessage,
     MediaKind, Message, MessageCommon, MessageKind, Update, UpdateKind, User,
@@ -125,6 +126,14 @@ impl Gate {
             _ => Err("an update of another kind"),
         };
         heard.unwrap_or_else(Heard::Nothing)
+    }
+
+    /// What an update says. `raw` is all of it: servers of older versions mark what is forwarded in ways that the types
+    /// do not know, and who knows what newer ones do.
+    pub(crate) fn arrived(&self, update: &Update, raw: &Value) -> Heard {
+        let marked =
+            raw.get("message").and_then(Value::as_object).is_some_and(|m| m.keys().any(|k| k.starts_with("forward")));
+        if marked { Heard::Nothing("forwarded") } else { self.hear(update) }
     }
 
     /// The person that a user is, if it is one.

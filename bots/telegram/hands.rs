@@ -14,8 +14,8 @@ use octo::render::{self, View, name_of};
 use octo::task::Task;
 
 use super::book::Book;
+use super::calls::{Desk, exactly};
 use super::card::{self, Card, Face};
-use super::desk::{Desk, exactly};
 use super::errand::{Errand, Note};
 use super::gate::{Heard, Text};
 use super::mask::Mask;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! loop:  owed ──Load──> each notice ──tell──> Now(errands): do them, then receipts
-//!                                        └──> Hold: into the book, save it, then receipts
+//!                                        └──> Hold(errands): into the book, save it, do them, then receipts
 //!        nothing more is owed, and it is not quiet: digest of what is held, then forget it
 //! ```
 //!
@@ -12,7 +12,7 @@
 use jiff::tz::TimeZone;
 use octo::command::{NoticeItem, Owed};
 use octo::config::QuietHours;
-use octo::task::{NoticeKind, Question, Task, TaskId};
+use octo::task::{Closed, NoticeKind, Question, Task, TaskId};
 
 use super::book::Book;
 use super::card::{self, Card, DIGEST_ROWS, Face};
@@ -50,8 +50,8 @@ impl Load {
 pub(crate) enum Telling {
     /// These errands, now; none when there is nothing left to tell.
     Now(Vec<Errand>),
-    /// It waits in the book for the next digest.
-    Hold,
+    /// It waits in the book for the next digest; these errands, which make no sound, now.
+    Hold(Vec<Errand>),
 }
 
 /// Who is told, and how it is drawn.
@@ -88,7 +88,7 @@ impl Teller<'_> {
                 // One that is closed meanwhile has a notice of that.
                 let Some(question) = question.filter(|q| q.open) else { return Telling::Now(Vec::new()) };
                 if load.many_questions {
-                    return Telling::Hold;
+                    return Telling::Hold(Vec::new());
                 }
                 let again = kind == NoticeKind::Reminder;
                 Telling::Now(self.each(|chat| self.ask(chat, task, question, again, silent, book)))
@@ -102,10 +102,12 @@ impl Teller<'_> {
             | NoticeKind::Cancelled
             | NoticeKind::BudgetExceeded
             | NoticeKind::Interrupted => {
+                let mut errands = self.each(|chat| self.close_all(chat, item, book));
                 if load.many || matches!(when, When::At(_)) {
-                    return Telling::Hold;
+                    return Telling::Hold(errands);
                 }
-                Telling::Now(self.each(|chat| vec![self.end(chat, item, book)]))
+                errands.extend(self.each(|chat| vec![self.end(chat, item, book)]));
+                Telling::Now(errands)
             }
         }
     }
@@ -136,19 +138,33 @@ impl Teller<'_> {
         }
     }
 
-    /// Its cards say what became of it, and the task's card that it goes on.
+    /// The cards of a question, with what became of it.
+    fn edits(&self, chat: i64, task: &Task, question: &Question, book: &Book) -> Vec<Errand> {
+        let closed = card::asks(task, question, false, &self.face(chat, book));
+        let messages = in_chat(book, chat, task.id, &question.id).into_iter();
+        messages.map(|message| edit(chat, message, closed.clone()).into()).collect()
+    }
+
+    /// The questions that the end of the run closed have no notices of their own.
+    fn close_all(&self, chat: i64, item: &NoticeItem, book: &Book) -> Vec<Errand> {
+        /// The end and its notice are of one save.
+        const SAME: i64 = 5_000;
+        let ended = item.notice.at.millis().unwrap_or(0);
+        let with_it = |q: &&Question| {
+            q.closed == Some(Closed::TaskEnded) && q.closed_at.millis().is_some_and(|at| (at - ended).abs() <= SAME)
+        };
+        let closed = item.task.questions.iter().filter(with_it);
+        closed.flat_map(|question| self.edits(chat, &item.task, question, book)).collect()
+    }
+
+    /// The cards of a question say what became of it, and the task's card that it goes on.
     fn close(&self, chat: i64, task: &Task, question: &Question, book: &Book) -> Vec<Errand> {
         let face = self.face(chat, book);
-        let closed = card::asks(task, question, false, &face);
-        let edit = |message: i32, card: Card| Post::Edit { chat, message, html: card.html, keys: card.keys };
-        let mut errands: Vec<Errand> = in_chat(book, chat, task.id, &question.id)
-            .into_iter()
-            .map(|message| edit(message, closed.clone()).into())
-            .collect();
+        let mut errands = self.edits(chat, task, question, book);
         // The end of a task draws its card anew.
         if let Some(at) = book.card(task.id, chat).filter(|_| !task.status.is_ended()) {
             let note = Note::Card { task: task.id, ended: false };
-            errands.push(Errand { post: edit(at.message, card::task(task, None, &face)), note });
+            errands.push(Errand { post: edit(chat, at.message, card::task(task, None, &face)), note });
         }
         errands
     }
@@ -166,10 +182,10 @@ impl Teller<'_> {
         self.message(chat, card, None, false, Note::Nothing)
     }
 
-    /// The tasks whose records the digest of what is held needs: the newest.
+    /// The tasks whose records the digest of what is held needs, with the numbers of their notices: the newest.
     pub(crate) fn wanted(book: &Book) -> Vec<(TaskId, u64)> {
         let (held, _) = book.held();
-        held[held.len().saturating_sub(DIGEST_ROWS)..].iter().map(|h| (h.task, h.rev)).collect()
+        held[held.len().saturating_sub(DIGEST_ROWS)..].iter().map(|h| (h.task, h.seq)).collect()
     }
 
     /// The digest of what is held; none while it is quiet, or when nothing is held. `newest`: the records that
@@ -191,6 +207,16 @@ impl Teller<'_> {
     pub(crate) fn quiet_until(&self) -> Option<i64> {
         quiet::end(self.quiet?, self.tz, self.now)
     }
+}
+
+fn edit(chat: i64, message: i32, card: Card) -> Post {
+    Post::Edit { chat, message, html: card.html, keys: card.keys }
+}
+
+/// The notice of this number, with its task; `None` when it is not there any more.
+pub(crate) fn item_of(task: Task, seq: u64) -> Option<NoticeItem> {
+    let notice = task.notices.iter().find(|n| n.seq == seq)?.clone();
+    Some(NoticeItem { notice, task })
 }
 
 /// The messages of a chat that ask a question, oldest first.

@@ -109,7 +109,7 @@ fn chats_notices_and_intents() {
         book.hold(id(1), n, NoticeKind::Failed);
         book.hold(id(1), n, NoticeKind::Failed);
     }
-    assert_eq!((book.held().0.len(), book.held().1, book.held().0[0].rev), (HELD_MAX, 3, 3));
+    assert_eq!((book.held().0.len(), book.held().1, book.held().0[0].seq), (HELD_MAX, 3, 3));
     book.forget_held();
     assert_eq!((book.held().0.len(), book.held().1), (0, 0));
     book.set_intent("a", 1);

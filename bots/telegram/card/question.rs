@@ -31,7 +31,10 @@ pub(crate) fn asks(task: &Task, question: &Question, again: bool, face: &Face) -
             lines.push(format!("? <b>{name}</b> {still}asks for permission"));
             lines.push(code(&face.line(task.title(), 120)));
             cut_short = push_action(&mut lines, action, face);
-            push_words(&mut lines, "The task says:", question, 400, face);
+            // Octo's own sentence, for a task that says nothing.
+            if question.text != format!("May it use {}?", action.tool) {
+                push_words(&mut lines, "The task says:", question, 400, face);
+            }
             if question.choices.iter().any(|c| c == ALLOW_FOR_TASK) {
                 lines.push(format!(
                     "“Allow for this task” also allows every later use of {} by this task, whatever it does, unasked.",

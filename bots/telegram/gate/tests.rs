@@ -125,6 +125,22 @@ fn numbers_that_are_no_person_are_never_allowed() {
 }
 
 #[test]
+fn what_older_servers_mark_as_forwarded_is_nothing() {
+    assert!(matches!(gate().arrived(&update(message("/bg id")), &message("/bg id")), Heard::Text(_)));
+    assert!(matches!(gate().arrived(&update(tap("d")), &tap("d")), Heard::Tap(_)));
+    for (key, value) in [
+        ("forward_date", json!(1)),
+        ("forward_from", user(5)),
+        ("forward_sender_name", json!("x")),
+        ("forward_from_chat", json!({"id": -5, "type": "channel", "title": "x"})),
+        ("forward_origin", json!({"type": "of a newer kind"})),
+    ] {
+        let forwarded = with(message("/bg id"), &format!("/message/{key}"), value);
+        assert_eq!(gate().arrived(&update(forwarded.clone()), &forwarded), Heard::Nothing("forwarded"), "{key}");
+    }
+}
+
+#[test]
 fn blocking_and_coming_back_are_noticed() {
     let change = |status: Value, from: i64, about: Value| {
         let member = |status: &Value| {

@@ -5,8 +5,8 @@ use octo::render::name_of;
 use octo::task::Task;
 
 use super::{Hands, Who};
+use crate::telegram::calls::{Desk, Output};
 use crate::telegram::card::Card;
-use crate::telegram::desk::{Desk, Output};
 use crate::telegram::errand::{Errand, Note};
 use crate::telegram::post::Post;
 use crate::telegram::text::{self, pre, units};

@@ -5,8 +5,8 @@ use octo::render::name_of;
 use octo::task::{Question, Task, TaskId};
 
 use super::{Hands, QUESTIONS_SHOWN, Who};
+use crate::telegram::calls::{Desk, exactly};
 use crate::telegram::card::{self, asks};
-use crate::telegram::desk::{Desk, exactly};
 use crate::telegram::errand::{Errand, Note};
 use crate::telegram::gate::{Replied, Text};
 use crate::telegram::post::Post;

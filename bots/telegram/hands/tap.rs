@@ -7,8 +7,8 @@ use octo::task::{Task, TaskId};
 
 use super::reply::{Given, find};
 use super::{Hands, Who};
+use crate::telegram::calls::{Desk, exactly};
 use crate::telegram::card::{self, Card};
-use crate::telegram::desk::{Desk, exactly};
 use crate::telegram::errand::{Errand, Note};
 use crate::telegram::gate::Tap;
 use crate::telegram::post::Post;

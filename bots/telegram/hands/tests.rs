@@ -5,8 +5,8 @@ use octo::command::{Listing, NoticePage, ResumeRequest, StatusReport};
 use octo::task::{Answer, Closed, NoticeKind, Stamp, Status, Step, Stop, TaskId};
 
 use super::*;
+use crate::telegram::calls::Output;
 use crate::telegram::card::tests::{NOW, a_task, answered, item, permission, question, seal};
-use crate::telegram::desk::Output;
 use crate::telegram::gate::tests::{ANN, BOT};
 use crate::telegram::gate::{Replied, Tap};
 use crate::telegram::post::{Key, Posted};

@@ -1,7 +1,7 @@
-use octo::task::{Closed, Status};
+use octo::task::{Closed, Stamp, Status};
 
 use super::*;
-use crate::telegram::card::tests::{NOW, a_task, answered, item, permission, seal};
+use crate::telegram::card::tests::{NOW, a_task, answered, item, permission, question, seal};
 use crate::telegram::gate::tests::ANN;
 use crate::telegram::post::Posted;
 use crate::telegram::text::seen;
@@ -115,7 +115,7 @@ fn quiet_hours_hold_ends_and_let_questions_through() {
     world.quiet = Some(NOW_QUIET);
     for status in [Status::Completed, Status::Failed, Status::Interrupted] {
         let kind = NoticeKind::of_end(status).unwrap();
-        assert_eq!(world.tell(&item(a_task(3, status), kind)), Telling::Hold);
+        assert_eq!(world.tell(&item(a_task(3, status), kind)), Telling::Hold(Vec::new()));
     }
     let asking = a_task(9, Status::Paused);
     assert!(world.done(&item(asking.clone(), NoticeKind::Question), 10)[0].starts_with("+10 ? #9"));
@@ -137,8 +137,8 @@ fn a_burst_becomes_one_message() {
     let load = Load::of(&Owed { notices: ends.clone(), total: 10_000 });
     assert_eq!(load, Load { many: true, many_questions: false });
     for end in &ends {
-        assert_eq!(world.with(|t, book| t.tell(end, load, book)), Telling::Hold);
-        world.book.hold(end.task.id, end.notice.rev, end.notice.kind);
+        assert_eq!(world.with(|t, book| t.tell(end, load, book)), Telling::Hold(Vec::new()));
+        world.book.hold(end.task.id, end.notice.seq, end.notice.kind);
     }
     assert_eq!(Teller::wanted(&world.book).len(), DIGEST_ROWS);
     assert_eq!(Teller::wanted(&world.book).last().unwrap().0, ends[99].task.id);
@@ -149,7 +149,7 @@ fn a_burst_becomes_one_message() {
     let questions: Vec<NoticeItem> = (1..=21).map(|n| item(a_task(n, Status::Paused), NoticeKind::Question)).collect();
     let load = Load::of(&Owed { total: 21, notices: questions.clone() });
     assert!(load.many_questions);
-    assert_eq!(world.with(|t, book| t.tell(&questions[0], load, book)), Telling::Hold);
+    assert_eq!(world.with(|t, book| t.tell(&questions[0], load, book)), Telling::Hold(Vec::new()));
     let few = Load::of(&Owed { total: 20, notices: questions[..20].to_vec() });
     assert_eq!(few, Load::default());
 }
@@ -161,4 +161,34 @@ fn a_question_nobody_answered_is_closed_too() {
     (task.questions[0].open, task.questions[0].closed) = (false, Some(Closed::NoAnswer));
     world.book.set_asked(BOB, 10, task.id, "q1");
     assert_eq!(world.done(&item(task, NoticeKind::Closed), 20), ["=10 (0 rows) no answer in time"]);
+}
+
+#[test]
+fn the_end_of_a_task_closes_its_open_questions_also_when_it_is_quiet() {
+    let mut world = World::new();
+    let mut task = a_task(3, Status::Failed);
+    let mut open = question("q2", "Go on?", &[]);
+    (open.open, open.closed, open.closed_at) = (false, Some(Closed::TaskEnded), task.completed_at.clone());
+    let mut older = open.clone();
+    (older.id, older.closed_at) = ("q1".to_owned(), Stamp::from_millis(NOW - 3_600_000));
+    task.questions = vec![older, open];
+    world.book.set_asked(ANN, 6, task.id, "q1");
+    world.book.set_asked(ANN, 7, task.id, "q2");
+    world.book.set_asked(BOB, 8, task.id, "q2");
+    let ended = item(task, NoticeKind::Failed);
+    let shown = world.done(&ended, 10);
+    assert_eq!(shown[..2], ["=7 (0 rows) task ended", "=8 (0 rows) task ended"]);
+    assert!(shown.len() == 4 && shown[2].starts_with("+12 ✗ #3"), "{shown:?}");
+    world.quiet = Some(NOW_QUIET);
+    let Telling::Hold(errands) = world.tell(&ended) else { panic!("told") };
+    assert!(errands.len() == 2 && errands.iter().all(|e| matches!(e.post, Post::Edit { .. })));
+}
+
+#[test]
+fn a_notice_is_found_by_its_number() {
+    let mut task = a_task(3, Status::Failed);
+    let notice = item(task.clone(), NoticeKind::Failed).notice;
+    task.notices.push(notice.clone());
+    assert_eq!(item_of(task.clone(), notice.seq).map(|i| i.notice), Some(notice));
+    assert!(item_of(task, 99).is_none());
 }
