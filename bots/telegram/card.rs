@@ -158,8 +158,10 @@ pub(crate) fn task(task: &Task, tail: Option<&str>, face: &Face) -> Card {
     let output = if task.status.is_ended() { &task.result } else { tail.unwrap_or("") };
     lines.push(pre(&text::tail(&text::clean(output, face.mask), TAIL_LINES, TAIL_MAX)));
     let error = face.line(&task.error, 300);
-    // The exit code is in the first line.
-    if !error.is_empty() && !error.starts_with("exit code") {
+    if let Some(by) = error.strip_prefix("cancelled by ") {
+        lines.push(format!("cancelled by {}", escape(&face.who(by))));
+    } else if !error.is_empty() && !error.starts_with("exit code") {
+        // The exit code is in the first line.
         lines.push(format!("error: {}", code(&error)));
     }
     lines.extend(open_questions(task, face));

@@ -126,6 +126,8 @@ fn a_task_in_each_state() {
     (launch.exit_code, launch.error) = (None, "launch: no such folder: /srv/<x> http://evil.example".to_owned());
     let mut asking = a_task(9, Status::Paused);
     asking.questions.push(permission("q2", "rm -rf build", "command"));
+    let mut cancelled = a_task(6, Status::Cancelled);
+    cancelled.error = "cancelled by telegram:4711".to_owned();
     let cards = [
         draw(|f| task(&running, Some("one\ntwo\n\n"), f)),
         draw(|f| task(&stopping, None, f)),
@@ -133,6 +135,7 @@ fn a_task_in_each_state() {
         draw(|f| task(&launch, None, f)),
         draw(|f| task(&asking, None, f)),
         draw(|f| task(&a_task(13, Status::Dispatched), None, f)),
+        draw(|f| task(&cancelled, None, f)),
     ];
     cards.iter().for_each(sound);
     insta::assert_snapshot!(cards.map(|c| shown(&c)).join("\n--\n"), @r##"
@@ -171,6 +174,11 @@ fn a_task_in_each_state() {
     … <b>#13 c4b1e013</b> dispatched
     <code>make -C /srv/project13 test &amp;&amp; echo &lt;done&gt;</code>
     [Cancel] [Logs]
+    --
+    ✗ <b>#6 c4b1e006</b> cancelled after 1m 3s
+    <code>make -C /srv/project6 test &amp;&amp; echo &lt;done&gt;</code>
+    cancelled by Telegram (Ann)
+    [Retry] [Logs]
     "##);
 }
 

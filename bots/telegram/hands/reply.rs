@@ -216,7 +216,16 @@ impl<D: Desk> Hands<D> {
         let name = name_of(task);
         match open.as_slice() {
             [one] if !one.is_permission() => Ok(one.id.clone()),
-            [] => Err(vec![self.say(who, format!("<b>{name}</b> asks nothing at present."))]),
+            [] => Err(vec![self.say(
+                who,
+                match task.questions.last().filter(|_| !task.status.is_ended()) {
+                    Some(last) => {
+                        let words = self.draw(who, |face| card::closed_words(task, last, face));
+                        format!("<b>{name}</b> asks nothing any more: {}", escape(&words))
+                    }
+                    None => format!("<b>{name}</b> asks nothing."),
+                },
+            )]),
             _ => {
                 let said = "Which question is that for? Tap its button, or reply to it.".to_owned();
                 let mut errands = vec![self.say(who, said)];
