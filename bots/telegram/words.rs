@@ -1,0 +1,247 @@
+//! How the chat language is spoken on a phone: what is typed, and the sentences that answer.
+
+use octo::chat::{self, Ask, COMMANDS, Misunderstood};
+use octo::command::{Refused, TaskRef};
+
+use super::text::{code, escape};
+
+/// The commands that are registered with Telegram, which offers them while somebody types.
+pub(crate) const REGISTERED: &[(&str, &str)] = &[
+    ("bg", "runs a shell command in the background"),
+    ("tasks", "lists tasks"),
+    ("task", "shows a task: its number, then perhaps logs, cancel, retry or resume"),
+    ("status", "shows the daemon"),
+    ("recap", "tells again what happened last"),
+    ("help", "shows what can be said here"),
+    ("agent", "needs agents, which are not in this version"),
+];
+
+/// Commands that need agents.
+const NEED_AGENTS: &[&str] = &["/agent", "/agents", "/model", "/new"];
+
+/// What works, for those who asked for what does not.
+pub(crate) const WHAT_WORKS: &str =
+    "What works: /bg COMMAND runs a shell command, /tasks lists tasks, /task ID shows one, /help shows the rest.";
+
+/// What somebody typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// A line of the chat language.
+    Ask(Ask),
+    /// `/task ID resume [--question QID] ANSWER`.
+    Resume {
+        /// The task.
+        task: TaskRef,
+        /// The question; none: the only one that is open.
+        question: Option<String>,
+        /// The answer.
+        answer: String,
+    },
+}
+
+/// Tells whether a text begins with one of the commands; an answer may begin with a slash as well.
+pub(crate) fn is_command(text: &str, bot: &str) -> bool {
+    let Some(word) = text.split_whitespace().next().filter(|w| w.starts_with('/')) else { return false };
+    let name = word.split_once('@').filter(|(_, b)| b.eq_ignore_ascii_case(bot)).map_or(word, |(name, _)| name);
+    let name = name.to_lowercase();
+    name == "/start"
+        || name.starts_with("/task_")
+        || NEED_AGENTS.contains(&name.as_str())
+        || COMMANDS.iter().any(|c| c.name == name)
+}
+
+/// Reads what was typed to the bot of this name: `/bg@my_bot make`, `/Tasks`, `/task_12` (what a list offers to tap).
+pub(crate) fn understand(text: &str, bot: &str) -> Result<Said, Misunderstood> {
+    let text = text.trim();
+    if !text.starts_with('/') {
+        return chat::parse(text).map(Said::Ask);
+    }
+    let (word, rest) = text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));
+    let name = match word.split_once('@') {
+        Some((name, to)) if to.eq_ignore_ascii_case(bot) => name,
+        Some((_, to)) => {
+            let message = format!("that is for another bot, {to}");
+            return Err(Misunderstood { message, hint: String::new() });
+        }
+        None => word,
+    };
+    // Phones begin a sentence with a capital letter.
+    let mut name = name.to_lowercase();
+    if name == "/start" {
+        return Ok(Said::Ask(Ask::Help));
+    }
+    if name.starts_with("/task_") {
+        name = name.replace('_', " ");
+    }
+    if NEED_AGENTS.contains(&name.as_str()) {
+        let message = format!("{name} needs agents, which are not in this version of Octo");
+        return Err(Misunderstood { message, hint: WHAT_WORKS.to_owned() });
+    }
+    let line = format!("{name}{rest}");
+    match resume(&line) {
+        Some(said) => said,
+        None => chat::parse(&line).map(Said::Ask),
+    }
+}
+
+/// `/task ID resume ...`; `None` for anything else.
+fn resume(line: &str) -> Option<Result<Said, Misunderstood>> {
+    let rest = line.strip_prefix("/task")?.strip_prefix(char::is_whitespace)?.trim_start();
+    let (id, rest) = rest.split_once(char::is_whitespace)?;
+    let rest = rest.trim_start();
+    let (verb, rest) = rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len()));
+    if verb != "resume" {
+        return None;
+    }
+    let mut answer = rest.trim();
+    let mut question = None;
+    if let Some(named) = answer.strip_prefix("--question").filter(|r| r.starts_with(['=', ' '])) {
+        let named = named[1..].trim_start();
+        let (id, rest) = named.split_at(named.find(char::is_whitespace).unwrap_or(named.len()));
+        (question, answer) = (Some(id.to_owned()), rest.trim());
+    }
+    if answer.is_empty() {
+        let message = "resume needs an answer".to_owned();
+        return Some(Err(Misunderstood { message, hint: format!("/task {id} resume ANSWER") }));
+    }
+    let task = TaskRef(id.strip_prefix('#').unwrap_or(id).to_owned());
+    Some(Ok(Said::Resume { task, question, answer: answer.to_owned() }))
+}
+
+/// Text with `words in backticks` as HTML: those become code.
+pub(crate) fn prose(text: &str) -> String {
+    let part = |(i, part): (usize, &str)| if i % 2 == 1 { code(part) } else { escape(part) };
+    text.split('`').enumerate().map(part).collect()
+}
+
+/// A refusal in HTML: what happened, and what to do in the words of the chat.
+pub(crate) fn refusal(refused: &Refused) -> String {
+    let here = |(i, part): (usize, &str)| {
+        let said = part.strip_prefix("octo ").filter(|_| i % 2 == 1).map(|words| format!("/{words}"));
+        said.filter(|words| chat::parse(words).is_ok()).unwrap_or_else(|| part.to_owned())
+    };
+    let hint = refused.hint.split('`').enumerate().map(here).collect::<Vec<_>>().join("`");
+    sentence(&refused.message, &hint)
+}
+
+/// What is wrong with what was typed, and what to type instead.
+pub(crate) fn misunderstood(wrong: &Misunderstood) -> String {
+    sentence(&wrong.message, &wrong.hint)
+}
+
+fn sentence(message: &str, hint: &str) -> String {
+    let mut out = prose(message);
+    if let Some(first) = out.get(..1).map(str::to_uppercase) {
+        out.replace_range(..1, &first);
+    }
+    if !out.ends_with(['.', '?', '!']) {
+        out.push('.');
+    }
+    if hint.is_empty() { out } else { format!("{out}\n{}", prose(hint)) }
+}
+
+/// `/help`.
+pub(crate) fn help() -> String {
+    let lines = [
+        ("/bg COMMAND", "runs a shell command in the background"),
+        ("/tasks [STATUS]", "lists tasks; /bg list is the same"),
+        ("/task ID", "shows a task"),
+        ("/task ID logs", "shows its output"),
+        ("/task ID cancel", "stops it, with everything that it started; /bg kill ID is the same"),
+        ("/task ID retry", "runs an ended task again"),
+        ("/task ID resume ANSWER", "answers its question"),
+        ("/bg clear", "hides ended tasks from lists"),
+        ("/status", "shows the daemon"),
+        ("/recap", "tells again what happened last"),
+    ];
+    let lines: Vec<String> = lines.iter().map(|(form, means)| format!("{} {means}", code(form))).collect();
+    format!(
+        "This is Octo: it runs commands in the background, and tells you how they end and what they ask.\n\n{}\n\n\
+         Questions come as messages with buttons; those that want free text are answered by a reply to them. \
+         ID is a task's number or its id.",
+        lines.join("\n")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use octo::command::RefusedCode;
+
+    fn said(text: &str) -> Said {
+        understand(text, "octo_bot").unwrap()
+    }
+
+    #[test]
+    fn the_language_as_phones_write_it() {
+        let task = |id: &str| TaskRef(id.to_owned());
+        for (text, ask) in [
+            ("/bg make test", Ask::Start("make test".to_owned())),
+            ("/Bg@Octo_Bot make", Ask::Start("make".to_owned())),
+            ("/bg cat <<E\nx\nE", Ask::Start("cat <<E\nx\nE".to_owned())),
+            ("/bg kill 12", Ask::Cancel(task("12"))),
+            ("/task_12", Ask::Show(task("12"))),
+            ("/task_12_logs", Ask::Logs(task("12"))),
+            ("/task #12 retry", Ask::Retry(task("12"))),
+            ("/start", Ask::Help),
+            ("/start abc123", Ask::Help),
+            ("/TASKS running", Ask::List(Some(octo::task::Status::Running))),
+            (" yes ", Ask::Say("yes".to_owned())),
+            ("", Ask::Nothing),
+        ] {
+            assert_eq!(said(text), Said::Ask(ask), "{text}");
+        }
+        let resume = |question: Option<&str>, answer: &str| Said::Resume {
+            task: task("12"),
+            question: question.map(str::to_owned),
+            answer: answer.to_owned(),
+        };
+        assert_eq!(said("/task 12 resume yes"), resume(None, "yes"));
+        assert_eq!(said("/task@octo_bot #12  resume  two words\nand more "), resume(None, "two words\nand more"));
+        assert_eq!(said("/task 12 resume --question q2 no"), resume(Some("q2"), "no"));
+        assert_eq!(said("/task 12 resume --question=q2 no"), resume(Some("q2"), "no"));
+        assert_eq!(said("/task 12 resume --questionable"), resume(None, "--questionable"));
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_clearly() {
+        for text in ["/agent do it", "/agents", "/model x/y", "/new", "/Agent@octo_bot x"] {
+            let wrong = understand(text, "octo_bot").unwrap_err();
+            assert!(misunderstood(&wrong).contains("agents, which are not in this version"), "{text}");
+        }
+        for text in ["/bg@other_bot x", "/task 12 resume", "/task 12 resume --question q1", "/tsaks", "/bg", "/panel"] {
+            assert!(understand(text, "octo_bot").is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn answers_that_begin_with_a_slash_are_no_commands() {
+        for text in ["/bg x", "/task 1", "/task_1", "/START", "/agent x", "/bg@octo_bot"] {
+            assert!(is_command(text, "octo_bot"), "{text}");
+        }
+        for text in ["/usr/bin", "/", "yes", "", "/tasksfile", "/bg@other"] {
+            assert!(!is_command(text, "octo_bot"), "{text}");
+        }
+    }
+
+    #[test]
+    fn refusals_speak_of_the_chats_commands() {
+        let refused = Refused::new(RefusedCode::NotFound, "no such task: <x>")
+            .hint("`octo tasks` lists them, `octo doctor` helps");
+        assert_eq!(
+            refusal(&refused),
+            "No such task: &lt;x&gt;.\n<code>/tasks</code> lists them, <code>octo doctor</code> helps"
+        );
+        assert_eq!(refusal(&Refused::new(RefusedCode::Internal, "")), ".");
+        assert_eq!(refusal(&Refused::new(RefusedCode::Internal, "é!")), "é!");
+    }
+
+    #[test]
+    fn what_is_registered_is_understood_and_fits_telegrams_limits() {
+        for (name, means) in REGISTERED {
+            assert!(is_command(&format!("/{name}"), ""), "{name}");
+            assert!(name.len() <= 32 && (3..=256).contains(&means.len()));
+        }
+        assert!(help().contains("/task ID resume ANSWER"));
+    }
+}
