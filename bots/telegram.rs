@@ -10,8 +10,6 @@
 //! What is owed to a chat is in the tasks' records until it is sent; what came from a chat is in the inbox until it is
 //! applied. The book can be lost: then a card is sent again instead of being edited.
 
-#![allow(dead_code, reason = "joined in the next commit")]
-
 // This file is a module by `#[path]`, so its own modules need theirs.
 #[path = "telegram/api.rs"]
 mod api;
@@ -49,6 +47,8 @@ mod quiet;
 mod receive;
 #[path = "telegram/request.rs"]
 mod request;
+#[path = "telegram/run.rs"]
+mod run;
 #[path = "telegram/seal.rs"]
 mod seal;
 #[path = "telegram/sender.rs"]
@@ -61,3 +61,5 @@ mod text;
 mod wait;
 #[path = "telegram/words.rs"]
 mod words;
+
+pub(crate) use run::{NAME, Setup, start};

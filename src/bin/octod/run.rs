@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use octo::api;
+use octo::bridge::Board;
+use octo::client::{Client, Door};
 use octo::command::Refused;
 use octo::config::{self, Config};
 use octo::exec::process::{ProcessExecutor, Surroundings};
@@ -20,6 +22,10 @@ use octo::workspace::{self, DaemonLock, Workspace};
 
 use super::Args;
 use super::changes::Changes;
+use super::telegram;
+
+/// Turns true when the daemon leaves.
+type Left = tokio::sync::watch::Receiver<bool>;
 
 /// How long a start waits for a daemon that is just leaving (or for the descriptors of one that was killed).
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -251,7 +257,7 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
     link_wrapper(workspace);
     let limits = Limits {
         slots: config.max_concurrent,
-        bridges: Vec::new(),
+        bridges: if config.telegram_token.is_empty() { Vec::new() } else { vec![telegram::NAME.to_owned()] },
         mark: trust.mark.clone(),
         trusted: trust.records(workspace),
         log_quota: config.log_quota,
@@ -283,6 +289,7 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
     let handle =
         supervisor::start(core, Arc::clone(&store), exec, inputs, watcher, disk).map_err(|e| fail("no thread", e))?;
     octo::supervisor::audit::spawn(handle.clone());
+    let board = Arc::new(Board::default());
     let fixed = api::Fixed {
         workspace: workspace.root.clone(),
         octo: workspace.octo.clone(),
@@ -290,7 +297,7 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         started_at: stamp.to_string(),
         installation,
         team: config.team.clone(),
-        board: Arc::new(octo::bridge::Board::default()),
+        board: Arc::clone(&board),
     };
     let (state, left) = api::State::new(handle.clone(), fixed);
     let files = settings.paths(workspace);
@@ -299,14 +306,42 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         &workspace.socket(),
         &files,
     );
+    let telegram = (!config.telegram_token.is_empty()).then(|| {
+        let setup = telegram_setup(workspace, &config, board, left.clone());
+        telegram::start(setup).map_err(|e| fail("the Telegram bridge cannot be started", e))
+    });
+    let telegram = telegram.transpose()?;
     leave_on_signals(state.clone()).map_err(|e| fail("signals cannot be handled", e))?;
     ready(args);
     tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "ready");
     api::serve(listener, state, left).await;
+    if let Some(bridge) = telegram {
+        // It leaves at the same word, and has two seconds for what is on the wire.
+        let _ = tokio::task::spawn_blocking(move || bridge.join()).await;
+    }
     handle.quit().await;
     let _ = rustix::fs::unlinkat(&*octo, &socket, rustix::fs::AtFlags::empty());
     tracing::info!("left; tasks go on");
     Ok(())
+}
+
+fn telegram_setup(workspace: &Workspace, config: &Config, board: Arc<Board>, leaving: Left) -> telegram::Setup {
+    let octod = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("octod"));
+    let door = Door { workspace: workspace.clone(), octod, inside_task: false };
+    let secrets = [&config.telegram_token, &config.anthropic_api_key, &config.openai_api_key, &config.gemini_api_key];
+    telegram::Setup {
+        token: config.telegram_token.clone(),
+        url: config.telegram_api_url.clone(),
+        allowed: config.telegram_allowed_users.clone(),
+        run: config.telegram_run,
+        quiet: config.quiet_hours,
+        secrets: secrets.iter().filter(|s| !s.is_empty()).map(|s| s.expose().to_owned()).collect(),
+        workspace: workspace.clone(),
+        board,
+        // It never starts another daemon: it is part of this one.
+        client: Client::new(door, telegram::NAME).only_connect(),
+        leaving,
+    }
 }
 
 fn data_dir() -> Result<PathBuf, Failure> {
