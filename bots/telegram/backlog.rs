@@ -233,7 +233,7 @@ impl<'a, S: Source + Sync, I: Shelf + Sync, A: Apply + Sync> Backlog<'a, S, I, A
             return Ok(());
         };
         let key = format!("tg:{}:{}", stored.bot, stored.id);
-        let arrived = Arrived { key, at: stored.at, update, raw: value };
+        let arrived = Arrived { key, update, raw: value };
         let applying = AssertUnwindSafe(self.receiver.apply.apply(&arrived)).catch_unwind();
         self.limited(async {
             applying.await.unwrap_or_else(|_| Err(Refused::new(RefusedCode::Internal, "a defect in Octo")))

@@ -141,6 +141,9 @@ pub(crate) struct Intent {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Book {
+    /// The bot's user name, once Telegram told it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) bot_name: String,
     /// The users who were let in by pairing.
     pub(crate) users: Vec<Paired>,
     /// The names that people went by when they were last heard.
@@ -173,7 +176,8 @@ fn bound<T>(entries: &mut Vec<T>, most: usize) {
 }
 
 impl Book {
-    /// Reads a book. What is no book is the caller's to set aside.
+    /// Reads a book, as a start does.
+    #[cfg(test)]
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(bytes).map_err(|e| e.to_string())
     }

@@ -98,18 +98,13 @@ impl Face<'_> {
 
     /// Who did something, as people call them.
     pub(crate) fn who(&self, by: &str) -> String {
-        match by {
-            "repl" => "REPL".to_owned(),
-            "cli" => "command line".to_owned(),
-            "api" => "API".to_owned(),
-            "octo" => "Octo".to_owned(),
-            _ => match by.strip_prefix("telegram:").and_then(|id| id.parse::<i64>().ok()) {
-                Some(id) => match self.names.get(&id) {
-                    Some(name) => format!("Telegram ({})", self.name(name)),
-                    None => format!("Telegram ({id})"),
-                },
-                None => self.name(by),
+        match by.strip_prefix("telegram:").and_then(|id| id.parse::<i64>().ok()) {
+            Some(id) => match self.names.get(&id) {
+                Some(name) => format!("Telegram ({})", self.name(name)),
+                None => format!("Telegram ({id})"),
             },
+            None if by == "octo" => "Octo".to_owned(),
+            None => self.name(&render::who(by)),
         }
     }
 

@@ -64,6 +64,10 @@ impl Errand {
         match &self.note {
             Note::Nothing => None,
             Note::Card { task, ended } => {
+                if book.card(*task, chat).is_some_and(|newest| newest.message > message) {
+                    // A newer card came while this one was being changed.
+                    return Some(Post::Delete { chat, message });
+                }
                 let old = book.set_card(*task, chat, message, *ended)?;
                 Some(Post::Delete { chat, message: old })
             }
@@ -98,9 +102,13 @@ mod tests {
         assert_eq!(card.done(&Posted::Sent(5), &mut book), None);
         assert_eq!(card.done(&Posted::Sent(5), &mut book), None);
         assert_eq!(card.done(&Posted::Sent(6), &mut book), Some(Post::Delete { chat: 1, message: 5 }));
-        let edit = Post::Edit { chat: 1, message: 9, html: "x".to_owned(), keys: vec![] };
-        let edit = Errand { post: edit, ..card };
-        assert_eq!(edit.done(&Posted::Done, &mut book), Some(Post::Delete { chat: 1, message: 6 }));
+        let edit = |message| Errand {
+            post: Post::Edit { chat: 1, message, html: "x".to_owned(), keys: vec![] },
+            note: Note::Card { task, ended: false },
+        };
+        assert_eq!(edit(5).done(&Posted::Done, &mut book), Some(Post::Delete { chat: 1, message: 5 }), "it is late");
+        assert_eq!(book.task_of(1, 6), Some(task));
+        assert_eq!(edit(9).done(&Posted::Done, &mut book), Some(Post::Delete { chat: 1, message: 6 }));
         let asks = Errand { post: message, note: Note::Question { task, question: "q1".to_owned() } };
         assert_eq!(asks.done(&Posted::Sent(7), &mut book), None);
         assert_eq!(book.asked(1, 7), Some((task, "q1".to_owned())));

@@ -22,7 +22,7 @@ use super::mask::Mask;
 use super::post::Post;
 use super::seal::Seal;
 use super::text::pre;
-use super::words::{self, Said};
+use super::words;
 
 #[path = "hands/change.rs"]
 mod change;
@@ -185,14 +185,9 @@ impl<D: Desk> Hands<D> {
         {
             return Ok(errands);
         }
-        let said = match words::understand(&text.text, &self.rules.name) {
-            Ok(said) => said,
-            Err(wrong) => return Ok(vec![self.say(who, words::misunderstood(&wrong))]),
-        };
-        match said {
-            Said::Ask(Ask::Say(_)) => self.plain(who).await,
-            Said::Ask(ask) => self.ask(who, text, ask, update).await,
-            Said::Resume { task, question, answer } => self.resume(who, &task, question, answer, update).await,
+        match words::understand(&text.text, &self.rules.name) {
+            Ok(ask) => self.ask(who, text, ask, update).await,
+            Err(wrong) => Ok(vec![self.say(who, words::misunderstood(&wrong))]),
         }
     }
 
@@ -214,6 +209,7 @@ impl<D: Desk> Hands<D> {
                 let task = self.desk.get(&task).await?;
                 self.logs(who, &task).await
             }
+            Ask::Resume { task, question, answer } => self.resume(who, &task, question, answer, update).await,
             Ask::Remove(_) => {
                 Ok(vec![self.say(who, words::prose("Records are removed in the terminal: `octo task ID rm`."))])
             }

@@ -39,8 +39,6 @@ use super::wait::Backoff;
 pub(crate) struct Arrived {
     /// `tg:<bot>:<update id>`: the same for the same update, however often it comes.
     pub(crate) key: String,
-    /// When it came here first, in milliseconds since 1970.
-    pub(crate) at: i64,
     /// What it says.
     pub(crate) update: Update,
     /// All of it.

@@ -99,25 +99,23 @@ fn unwell(board: &Board, health: &str, problem: &str) {
 }
 
 async fn bridge(setup: Setup) {
-    let mut leaving = setup.leaving.clone();
     let api = match Api::new(&setup.token, &setup.url) {
         Ok(api) => api,
         Err(why) => return unwell(&setup.board, "not running", &why),
     };
-    tokio::select! {
-        biased;
-        _ = leaving.wait_for(|left| *left) => {}
-        () = work(setup, api) => {}
-    }
-}
-
-async fn work(setup: Setup, api: Api) {
-    let name = own_name(&setup.board, &api).await;
-    let (book, seal) = match remembered(&setup.workspace, api.id()) {
+    let (mut book, seal) = match remembered(&setup.workspace, api.id()) {
         Ok(there) => there,
         Err(error) => return unwell(&setup.board, "not running", &format!("its files cannot be used: {error}")),
     };
     let mut leaving = setup.leaving.clone();
+    // What came before is applied also while Telegram cannot be reached.
+    if book.bot_name.is_empty() {
+        tokio::select! {
+            _ = leaving.wait_for(|left| *left) => return,
+            name = own_name(&setup.board, &api) => book.bot_name = name,
+        }
+    }
+    let name = book.bot_name.clone();
     let bridge = Arc::new(Bridge::new(setup, &api, name, book, seal));
     let condition = watch::Sender::new(Condition::default());
     let receiver = Receiver {
@@ -287,7 +285,7 @@ impl Bridge {
         users.into_iter().filter(|id| !book.unreachable().iter().any(|u| u.chat == *id)).collect()
     }
 
-    /// Does one errand; true when its chat had it, or never can.
+    /// Does one errand.
     async fn run(&self, errand: Errand) {
         let posted = self.sender.post(errand.post.clone()).await;
         if let Some(next) = self.became(&errand, &posted) {
@@ -575,7 +573,11 @@ impl Apply for Arc<Bridge> {
             moment(from),
             moment(to)
         );
-        join_all(self.chats().into_iter().map(|chat| self.run(message(chat, html.clone()).into()))).await;
+        // Nothing waits for it: a chat may have to be slow.
+        for chat in self.chats() {
+            let (bridge, html) = (Self::clone(self), html.clone());
+            tokio::spawn(async move { bridge.run(message(chat, html).into()).await });
+        }
         Ok(())
     }
 }

@@ -12,9 +12,6 @@ use super::mask::Mask;
 /// The longest message, in UTF-16 units after Telegram has taken its tags and entities out.
 pub(crate) const MESSAGE_MAX: usize = 4096;
 
-/// The most messages that one text becomes; a longer one is sent as a file.
-pub(crate) const PARTS_MAX: usize = 5;
-
 /// The length of a text as Telegram counts it.
 pub(crate) fn units(text: &str) -> usize {
     text.chars().map(char::len_utf16).sum()
@@ -202,15 +199,6 @@ pub(crate) fn split(html: &str, most: usize) -> Vec<String> {
 fn closing(tag: &str) -> String {
     let name = tag.trim_start_matches('<').trim_end_matches('>').split_whitespace().next().unwrap_or("");
     format!("</{name}>")
-}
-
-/// The messages that an HTML text becomes; `None` when they would be too many. Blank ones are left out: Telegram
-/// refuses them.
-pub(crate) fn messages(html: &str) -> Option<Vec<String>> {
-    // Each part may bring a few tags again, but what counts is what is seen.
-    let mut parts = split(html, MESSAGE_MAX);
-    parts.retain(|part| !seen(part).trim().is_empty());
-    (parts.len() <= PARTS_MAX).then_some(parts)
 }
 
 #[cfg(test)]

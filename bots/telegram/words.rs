@@ -1,7 +1,7 @@
 //! How the chat language is spoken on a phone: what is typed, and the sentences that answer.
 
 use octo::chat::{self, Ask, COMMANDS, Misunderstood};
-use octo::command::{Refused, TaskRef};
+use octo::command::Refused;
 
 use super::text::{code, escape};
 
@@ -23,22 +23,6 @@ const NEED_AGENTS: &[&str] = &["/agent", "/agents", "/model", "/new"];
 pub(crate) const WHAT_WORKS: &str =
     "What works: /bg COMMAND runs a shell command, /tasks lists tasks, /task ID shows one, /help shows the rest.";
 
-/// What somebody typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Said {
-    /// A line of the chat language.
-    Ask(Ask),
-    /// `/task ID resume [--question QID] ANSWER`.
-    Resume {
-        /// The task.
-        task: TaskRef,
-        /// The question; none: the only one that is open.
-        question: Option<String>,
-        /// The answer.
-        answer: String,
-    },
-}
-
 /// Tells whether a text begins with one of the commands; an answer may begin with a slash as well.
 pub(crate) fn is_command(text: &str, bot: &str) -> bool {
     let Some(word) = text.split_whitespace().next().filter(|w| w.starts_with('/')) else { return false };
@@ -51,10 +35,10 @@ pub(crate) fn is_command(text: &str, bot: &str) -> bool {
 }
 
 /// Reads what was typed to the bot of this name: `/bg@my_bot make`, `/Tasks`, `/task_12` (what a list offers to tap).
-pub(crate) fn understand(text: &str, bot: &str) -> Result<Said, Misunderstood> {
+pub(crate) fn understand(text: &str, bot: &str) -> Result<Ask, Misunderstood> {
     let text = text.trim();
     if !text.starts_with('/') {
-        return chat::parse(text).map(Said::Ask);
+        return chat::parse(text);
     }
     let (word, rest) = text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));
     let name = match word.split_once('@') {
@@ -68,7 +52,7 @@ pub(crate) fn understand(text: &str, bot: &str) -> Result<Said, Misunderstood> {
     // Phones begin a sentence with a capital letter.
     let mut name = name.to_lowercase();
     if name == "/start" {
-        return Ok(Said::Ask(Ask::Help));
+        return Ok(Ask::Help);
     }
     if name.starts_with("/task_") {
         name = name.replace('_', " ");
@@ -77,35 +61,7 @@ pub(crate) fn understand(text: &str, bot: &str) -> Result<Said, Misunderstood> {
         let message = format!("{name} needs agents, which are not in this version of Octo");
         return Err(Misunderstood { message, hint: WHAT_WORKS.to_owned() });
     }
-    let line = format!("{name}{rest}");
-    match resume(&line) {
-        Some(said) => said,
-        None => chat::parse(&line).map(Said::Ask),
-    }
-}
-
-/// `/task ID resume ...`; `None` for anything else.
-fn resume(line: &str) -> Option<Result<Said, Misunderstood>> {
-    let rest = line.strip_prefix("/task")?.strip_prefix(char::is_whitespace)?.trim_start();
-    let (id, rest) = rest.split_once(char::is_whitespace)?;
-    let rest = rest.trim_start();
-    let (verb, rest) = rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len()));
-    if verb != "resume" {
-        return None;
-    }
-    let mut answer = rest.trim();
-    let mut question = None;
-    if let Some(named) = answer.strip_prefix("--question").filter(|r| r.starts_with(['=', ' '])) {
-        let named = named[1..].trim_start();
-        let (id, rest) = named.split_at(named.find(char::is_whitespace).unwrap_or(named.len()));
-        (question, answer) = (Some(id.to_owned()), rest.trim());
-    }
-    if answer.is_empty() {
-        let message = "resume needs an answer".to_owned();
-        return Some(Err(Misunderstood { message, hint: format!("/task {id} resume ANSWER") }));
-    }
-    let task = TaskRef(id.strip_prefix('#').unwrap_or(id).to_owned());
-    Some(Ok(Said::Resume { task, question, answer: answer.to_owned() }))
+    chat::parse(&format!("{name}{rest}"))
 }
 
 /// Text with `words in backticks` as HTML: those become code.
@@ -166,9 +122,9 @@ pub(crate) fn help() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use octo::command::RefusedCode;
+    use octo::command::{RefusedCode, TaskRef};
 
-    fn said(text: &str) -> Said {
+    fn said(text: &str) -> Ask {
         understand(text, "octo_bot").unwrap()
     }
 
@@ -189,9 +145,9 @@ mod tests {
             (" yes ", Ask::Say("yes".to_owned())),
             ("", Ask::Nothing),
         ] {
-            assert_eq!(said(text), Said::Ask(ask), "{text}");
+            assert_eq!(said(text), ask, "{text}");
         }
-        let resume = |question: Option<&str>, answer: &str| Said::Resume {
+        let resume = |question: Option<&str>, answer: &str| Ask::Resume {
             task: task("12"),
             question: question.map(str::to_owned),
             answer: answer.to_owned(),
@@ -200,7 +156,7 @@ mod tests {
         assert_eq!(said("/task@octo_bot #12  resume  two words\nand more "), resume(None, "two words\nand more"));
         assert_eq!(said("/task 12 resume --question q2 no"), resume(Some("q2"), "no"));
         assert_eq!(said("/task 12 resume --question=q2 no"), resume(Some("q2"), "no"));
-        assert_eq!(said("/task 12 resume --questionable"), resume(None, "--questionable"));
+        assert_eq!(said("/task_12 resume"), resume(None, ""));
     }
 
     #[test]
@@ -209,7 +165,7 @@ mod tests {
             let wrong = understand(text, "octo_bot").unwrap_err();
             assert!(misunderstood(&wrong).contains("agents, which are not in this version"), "{text}");
         }
-        for text in ["/bg@other_bot x", "/task 12 resume", "/task 12 resume --question q1", "/tsaks", "/bg", "/panel"] {
+        for text in ["/bg@other_bot x", "/task 12 resume --question", "/tsaks", "/bg", "/panel"] {
             assert!(understand(text, "octo_bot").is_err(), "{text}");
         }
     }

@@ -11,7 +11,6 @@ mod mcp;
 #[path = "octod/run.rs"]
 mod run;
 #[path = "../../bots/telegram.rs"]
-#[allow(dead_code, reason = "the daemon does not start it yet")]
 mod telegram;
 
 /// The supervisor daemon of one workspace. `octo daemon` starts it.

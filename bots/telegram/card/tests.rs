@@ -281,7 +281,7 @@ fn closed_questions_say_by_whom_and_have_no_buttons() {
     ✓ <b>#9 c4b1e009</b> asked for permission
     <code>Bash</code>:
     <pre>rm -rf build</pre>
-    answered by command line at 10:59: <code>allow</code>
+    answered by the command line at 10:59: <code>allow</code>
     "##);
 }
 

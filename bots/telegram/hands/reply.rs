@@ -184,7 +184,7 @@ impl<D: Desk> Hands<D> {
         Ok(errands)
     }
 
-    /// `/task ID resume ANSWER`.
+    /// `/task ID resume ANSWER`; without an answer: what is asked.
     pub(super) async fn resume(
         &self,
         who: Who,
@@ -193,6 +193,9 @@ impl<D: Desk> Hands<D> {
         answer: String,
         update: u32,
     ) -> Result<Vec<Errand>, Refused> {
+        if answer.is_empty() {
+            return self.show(who, task).await;
+        }
         let task = self.desk.get(task).await?;
         let key = self.key(update);
         let question = match question {

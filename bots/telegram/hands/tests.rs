@@ -478,6 +478,7 @@ async fn resume_in_words() {
     two.questions = vec![permission("q2", "rm x", "command")];
     bench.fake.world().tasks.push(two);
     assert!(shows(&bench.say("/task 8 resume yes", 10).await[0]).contains("Which question"), "a permission is named");
+    assert_eq!(bench.say("/task 8 resume", 10).await.len(), 2, "its card and what it asks");
     assert_eq!(bench.fake.effects().len(), 1);
     bench.say("/task 8 resume --question q2 yes", 11).await;
     assert!(bench.fake.effects()[1].ends_with(": allow"));

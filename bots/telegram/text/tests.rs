@@ -71,15 +71,6 @@ fn a_pre_is_closed_and_opened_again() {
     assert_eq!(split(html, 7), [format!("<b>x</b>{}", diff("+ one\n")), diff("- two "), diff("&lt;\n")]);
 }
 
-#[test]
-fn too_long_is_no_message_and_blank_parts_are_not_sent() {
-    let long = "x".repeat(MESSAGE_MAX * PARTS_MAX);
-    assert_eq!(messages(&pre(&long)).unwrap().len(), PARTS_MAX);
-    assert_eq!(messages(&pre(&format!("{long}x"))), None);
-    let gap = format!("a{}b", "\n".repeat(MESSAGE_MAX * 2));
-    assert_eq!(messages(&gap).unwrap().len(), 2, "the part of line ends alone is left out");
-}
-
 /// HTML as this module writes it.
 fn html() -> impl Strategy<Value = String> {
     let bit = prop_oneof![
