@@ -55,6 +55,9 @@ const ON_THEIR_WAY: usize = 4;
 /// How long a task is looked at after its start, for its card to say that it runs.
 const STARTS_WITHIN: Duration = Duration::from_secs(10);
 
+/// The stack of the bridge's thread: cards are drawn deep inside of what waits for Telegram. Untouched pages cost nothing.
+const STACK: usize = 8 << 20;
+
 /// Strangers that are named in the log, a minute.
 const STRANGERS: u32 = 10;
 
@@ -80,7 +83,7 @@ pub(crate) struct Setup {
 /// When there can be no thread.
 pub(crate) fn start(setup: Setup) -> std::io::Result<std::thread::JoinHandle<()>> {
     setup.board.set_health(Health { name: NAME.to_owned(), health: "starting".to_owned(), ..Health::default() });
-    std::thread::Builder::new().name(NAME.to_owned()).spawn(move || {
+    std::thread::Builder::new().name(NAME.to_owned()).stack_size(STACK).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(2).enable_all().build();
         match runtime {
             Ok(runtime) => {
@@ -113,6 +116,9 @@ async fn bridge(setup: Setup) {
         tokio::select! {
             _ = leaving.wait_for(|left| *left) => return,
             name = own_name(&setup.board, &api) => book.bot_name = name,
+        }
+        if let Err(error) = file::save_bytes(&book_path(&setup.workspace), &book.bytes()) {
+            tracing::warn!(%error, "what the Telegram bridge remembers cannot be saved");
         }
     }
     let name = book.bot_name.clone();

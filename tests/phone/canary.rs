@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use crate::fake::{Fault, TOKEN};
-use crate::harness::wait_for;
 use crate::{ANN, Phone};
 
 /// The token, its secret half, and the forms in which an address would hold it.
@@ -69,7 +68,6 @@ fn the_token_is_in_no_file_answer_message_or_environment() {
     for call in phone.fake.calls() {
         search(&format!("{} {}", call.method, call.params), call.params.to_string().as_bytes(), &mut found);
     }
-    wait_for("the log", || world.log().contains("telegram"));
     search_folder(&world.octo_dir(), &mut found);
     assert_eq!(found, Vec::<String>::new());
 }

@@ -29,7 +29,9 @@ fn a_tap_answers_and_the_card_says_so() {
 fn a_reply_answers_in_free_words_and_over_a_kill() {
     let phone = Phone::new(&[]);
     let octo = phone.octo_inside();
-    let id = phone.world.bg(&format!("{octo} ask 'Which version?'; {octo} ask 'And which name?'"));
+    let script = format!("{octo} ask 'Which version?'; {octo} ask 'And which name?'");
+    std::fs::write(phone.world.path("script"), script).unwrap();
+    let id = phone.world.bg("sh script");
     let (first, _) = phone.message("Which version?");
     phone.world.kill_daemon();
     phone.fake.reply(ANN, first, "1.2.3 <b>&");

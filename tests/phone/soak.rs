@@ -50,7 +50,7 @@ fn answers_survive_kills_at_any_point() {
         scope.spawn(|| {
             let mut dice = Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed()));
             while !done.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_micros(dice.below(120_000)));
+                std::thread::sleep(Duration::from_micros(dice.below(300_000)));
                 phone.world.kill_daemon();
                 kills.fetch_add(1, Ordering::Relaxed);
                 phone.world.start();
