@@ -43,11 +43,8 @@ impl Phone {
         let fake = Fake::start();
         fake.user(ANN, "Ann");
         let (url, ann) = (fake.url(), ANN.to_string());
-        let mut env = vec![
-            ("TELEGRAM_BOT_TOKEN", TOKEN),
-            ("TELEGRAM_API_URL", &url[..]),
-            ("TELEGRAM_ALLOWED_USERS", &ann[..]),
-        ];
+        let mut env =
+            vec![("TELEGRAM_BOT_TOKEN", TOKEN), ("TELEGRAM_API_URL", &url[..]), ("TELEGRAM_ALLOWED_USERS", &ann[..])];
         env.retain(|(name, _)| !settings.iter().any(|(set, _)| set == name));
         env.extend(settings);
         Phone { world: World::with(&env), fake }
@@ -76,11 +73,9 @@ impl Phone {
 
     /// Waits until a message shows `text`, after an edit or not.
     pub(crate) fn shows(&self, message: i32, text: &str) -> String {
-        self.fake.wait_for(text, |_| {
-            let shown = self.fake.message(ANN, message)?;
-            let now = shown["text"].as_str()?;
-            now.contains(text).then(|| now.to_owned())
-        })
+        let shown = || self.fake.message(ANN, message).and_then(|m| m["text"].as_str().map(str::to_owned));
+        harness::wait_for(text, || shown().is_some_and(|now| now.contains(text)));
+        shown().unwrap()
     }
 
     /// How many calls there were so far.

@@ -51,6 +51,9 @@ pub(crate) struct Backlog<'a, S, I, A> {
     waiting: Vec<Waiting>,
 }
 
+/// How often what is done is remembered while more is being applied.
+const REMEMBER_EVERY: std::time::Duration = std::time::Duration::from_millis(25);
+
 impl<'a, S: Source + Sync, I: Shelf + Sync, A: Apply + Sync> Backlog<'a, S, I, A> {
     /// Begins with what was there from before.
     pub(crate) fn new(receiver: &'a Receiver<S, I, A>, past: Past, stored: Vec<Stored>) -> Self {
@@ -172,6 +175,7 @@ impl<'a, S: Source + Sync, I: Shelf + Sync, A: Apply + Sync> Backlog<'a, S, I, A
     /// Applies what is due, once each, and remembers what is done.
     async fn round(&mut self) {
         let mut applied = HashSet::new();
+        let mut remembered = Instant::now();
         // A done one lets the next of its chat go on, so that what is open is looked at anew after each.
         while let Some(n) = self.open().into_iter().find(|n| {
             let w = &self.waiting[*n];
@@ -182,7 +186,14 @@ impl<'a, S: Source + Sync, I: Shelf + Sync, A: Apply + Sync> Backlog<'a, S, I, A
             let result = self.apply(stored).await;
             let waiting = &mut self.waiting[n];
             match result {
-                Ok(()) => waiting.done = true,
+                Ok(()) => {
+                    waiting.done = true;
+                    // A death in a long round costs a few repetitions, not all of them again and again.
+                    if remembered.elapsed() >= REMEMBER_EVERY {
+                        self.clear().await;
+                        remembered = Instant::now();
+                    }
+                }
                 Err(refused) => {
                     waiting.tries = waiting.tries.saturating_add(1);
                     waiting.due = Instant::now() + waiting.pauses.next();

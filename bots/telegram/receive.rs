@@ -206,7 +206,9 @@ impl<S: Source + Sync, I: Shelf + Sync, A: Apply + Sync> Receiver<S, I, A> {
                     self.set(Polling::Well);
                     pauses.storage.reset();
                     offset = taken.next.map(|id| (id, Instant::now()));
-                    if is_held || taken.new > 0 {
+                    // What came before a death of the daemon is known already, and is confirmed at once.
+                    let confirms_more = taken.next.is_some_and(|next| confirms.is_none_or(|before| next > before));
+                    if is_held || taken.new > 0 || confirms_more {
                         pauses.odd.reset();
                     } else {
                         // Nothing, or only what came before or has no number and so cannot be confirmed.

@@ -47,10 +47,10 @@ const OWED: Duration = Duration::from_secs(50);
 
 /// How long an update waits for its answers to be sent before it counts as done: an answer that a death of the daemon
 /// swallowed is given again while it does not. Nobody waits in a chat that has to be slow.
-const ANSWERED: Duration = Duration::from_secs(5);
+const ANSWERED: Duration = Duration::from_millis(100);
 
-/// So many answers may be on their way before updates wait for none of them.
-const ON_THEIR_WAY: usize = 4;
+/// With so many answers on their way, updates wait for none of them.
+const ON_THEIR_WAY: usize = 1;
 
 /// How long a task is looked at after its start, for its card to say that it runs.
 const STARTS_WITHIN: Duration = Duration::from_secs(10);
@@ -304,7 +304,9 @@ impl Bridge {
         match (posted, errand.chat()) {
             (Posted::Sent(_) | Posted::Done, _) => {}
             (Posted::Refused(Why::Unreachable(why)), Some(chat)) => self.lose(chat, why),
-            (Posted::Refused(Why::Moved(_)), Some(chat)) => self.lose(chat, "the chat became a group, which nobody approved"),
+            (Posted::Refused(Why::Moved(_)), Some(chat)) => {
+                self.lose(chat, "the chat became a group, which nobody approved")
+            }
             (Posted::Refused(Why::Gone), Some(chat)) => {
                 if let Post::Edit { message, .. } | Post::Delete { message, .. } = errand.post {
                     self.book().forget_card(chat, message);
@@ -529,7 +531,9 @@ impl Bridge {
                 Status::Running => {
                     let edit = {
                         let book = self.book();
-                        let Some(at) = book.card(task, chat).filter(|at| !at.ended).map(|at| at.message) else { return };
+                        let Some(at) = book.card(task, chat).filter(|at| !at.ended).map(|at| at.message) else {
+                            return;
+                        };
                         let Hands { seal, mask, rules, .. } = &self.hands;
                         let names = &book.names;
                         let face = Face { seal, chat, user: chat, tz: &rules.tz, now: now(), names, mask };

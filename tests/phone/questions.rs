@@ -16,7 +16,7 @@ fn a_tap_answers_and_the_card_says_so() {
     let task = phone.world.ended(&id);
     assert_eq!((&task["status"], &task["result"]), (&json!("completed"), &json!("got yes\n")));
     assert_eq!(task["answers"][0]["by"], format!("telegram:{ANN}"));
-    let shown = phone.shows(card, "yes");
+    let shown = phone.shows(card, "answered");
     assert!(shown.contains("Telegram"), "{shown}");
     let (end, text) = phone.message("completed");
     assert!(end > card && text.contains("got yes"), "{text}");
@@ -52,12 +52,13 @@ fn who_is_late_hears_who_was_first() {
     phone.world.octo(&["task", &id, "resume", "no"]).exits(0);
     let tap = phone.fake.tap(ANN, card, "yes");
     let toast = phone.fake.wait_for("the toast", |calls| {
-        let answered = |c: &&crate::fake::Call| c.method == "answerCallbackQuery" && c.params["callback_query_id"] == tap;
+        let answered =
+            |c: &&crate::fake::Call| c.method == "answerCallbackQuery" && c.params["callback_query_id"] == tap;
         calls.iter().find(answered).map(|c| c.text().to_owned())
     });
     assert!(toast.contains("lready answered") && toast.contains("no"), "{toast}");
-    let shown = phone.shows(card, "no");
-    assert!(shown.contains("answered"), "{shown}");
+    let shown = phone.shows(card, "answered");
+    assert!(shown.contains("no"), "{shown}");
     let task = phone.world.task(&id);
     assert_eq!(task["answers"].as_array().unwrap().len(), 1);
     assert_eq!(task["answers"][0]["text"], "no");

@@ -76,9 +76,7 @@ fn answers_survive_kills_at_any_point() {
     for id in &tasks {
         let given = |task: &Value| task["answers"].as_array().map_or(0, Vec::len);
         // What was confirmed lies in the inbox at least.
-        wait_within(Duration::from_secs(60), "every answer to be applied", || {
-            given(&phone.world.task(id)) >= per_task
-        });
+        wait_within(Duration::from_secs(60), "every answer to be applied", || given(&phone.world.task(id)) >= per_task);
         let task = phone.world.task(id);
         let mut by_question: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
         for answer in task["answers"].as_array().unwrap() {
