@@ -73,7 +73,6 @@ fn commands_of_a_later_version_say_so() {
     for (line, name) in [
         ("octo agent --model m 'fix the tests'", "octo agent"),
         ("octo ask --choice yes 'Go on?'", "octo ask"),
-        ("octo --workspace /x mcp", "octo mcp"),
         ("octo pair telegram", "octo pair"),
         ("octo task 12 resume --question q1 yes", "octo task ID resume"),
         ("octo task 12 followup and the docs", "octo task ID followup"),
