@@ -76,7 +76,10 @@ async fn talk(world: &World, history: Option<PathBuf>) -> Result<(), Refused> {
     session.refresh().await;
     session.greet();
     let cursor = cursor::Cursor::of(&session.client.workspace().octo);
-    let after = notices::tell_absence(&session.client, &cursor, &world.terminal, |text| drop(world.print(text))).await;
+    let after = notices::tell_absence(&session.client, &cursor, &session.known, &world.terminal, |text| {
+        drop(world.print(text))
+    })
+    .await;
     let (mut editor, printer) = Editor::open(world.terminal, session.known.clone(), history)?;
     let pump = notices::Pump::new(session.client.clone(), world.terminal, session.known.clone(), printer, cursor);
     tokio::spawn(pump.run(after));
@@ -133,9 +136,11 @@ impl Session<'_> {
         if matches!(ask, Ok(octo::chat::Ask::Quit)) {
             return Turn::Leave;
         }
+        let style = act::Style::Terminal;
+        let here = act::Here { world: self.world, client: &self.client, known: &self.known, style };
         let result = match ask {
             Ok(ask) => tokio::select! {
-                result = act::carry_out(self.world, &self.client, ask, act::Style::Terminal) => result,
+                result = act::carry_out(here, ask) => result,
                 _ = self.interrupts.recv() => {
                     // The terminal has echoed `^C` in the middle of a line.
                     drop(self.world.print("\n"));

@@ -33,6 +33,15 @@ pub enum Ask {
     Logs(TaskRef),
     /// `/task ID rm`.
     Remove(TaskRef),
+    /// `/task ID resume ANSWER`; without an answer: what is asked.
+    Resume {
+        /// The task.
+        task: TaskRef,
+        /// `--question q2`: the question that is meant.
+        question: Option<String>,
+        /// The answer's words as they were typed; empty: none was given.
+        answer: String,
+    },
     /// `/status`.
     Status,
     /// `/recap`.
@@ -78,7 +87,7 @@ pub struct Command {
     parse: fn(&str) -> Result<Ask, Misunderstood>,
 }
 
-const TASK_VERBS: &[&str] = &["cancel", "logs", "retry", "rm"];
+const TASK_VERBS: &[&str] = &["cancel", "logs", "resume", "retry", "rm"];
 const BG_VERBS: &[&str] = &["clear", "kill", "list"];
 
 /// Every command, in the order of help.
@@ -105,6 +114,7 @@ pub const COMMANDS: &[Command] = &[
         forms: &[
             ("ID", "shows a task and the end of its output"),
             ("ID logs", "shows its output and follows it; Ctrl-C comes back"),
+            ("ID resume ANSWER", "answers what it asks (--question q2 ANSWER: of several)"),
             ("ID cancel", "stops it, with everything that it started"),
             ("ID retry", "runs an ended task again"),
             ("ID rm", "removes an ended task"),
@@ -246,13 +256,18 @@ fn task(rest: &str) -> Result<Ask, Misunderstood> {
     let task = TaskRef(id.strip_prefix('#').unwrap_or(id).to_owned());
     let verb = words.next();
     let more = words.next();
+    if verb == Some("resume") {
+        // The answer is taken as it was typed.
+        let behind = rest[id.len()..].trim_start();
+        return resume(task, behind["resume".len()..].trim());
+    }
     match (verb, more) {
         (None, _) => Ok(Ask::Show(task)),
         (Some("cancel" | "kill" | "stop"), None) => Ok(Ask::Cancel(task)),
         (Some("retry"), None) => Ok(Ask::Retry(task)),
         (Some("logs" | "log"), None) => Ok(Ask::Logs(task)),
         (Some("rm"), None) => Ok(Ask::Remove(task)),
-        (Some(verb @ ("resume" | "followup" | "raise")), _) => Err(wrong(
+        (Some(verb @ ("followup" | "raise")), _) => Err(wrong(
             format!("/task ID {verb} is not in this version of Octo"),
             format!("there are: {}", TASK_VERBS.join(", ")),
         )),
@@ -264,6 +279,25 @@ fn task(rest: &str) -> Result<Ask, Misunderstood> {
             Err(wrong(format!("a task has no `{}`", rest[id.len()..].trim()), hint))
         }
     }
+}
+
+/// `[--question QID] [--] ANSWER`.
+fn resume(task: TaskRef, rest: &str) -> Result<Ask, Misunderstood> {
+    let (word, behind) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let (question, answer) = match word.strip_prefix("--question") {
+        Some("") => {
+            let (id, answer) = behind.trim_start().split_once(char::is_whitespace).unwrap_or((behind.trim(), ""));
+            (Some(id), answer)
+        }
+        Some(id) if id.starts_with('=') => (Some(&id[1..]), behind),
+        _ => (None, rest),
+    };
+    if question == Some("") {
+        return Err(wrong("--question needs the id of a question", format!("/task {task} shows what is open")));
+    }
+    let answer = answer.trim();
+    let answer = answer.strip_prefix("--").filter(|a| a.starts_with(char::is_whitespace)).map_or(answer, str::trim);
+    Ok(Ask::Resume { task, question: question.map(str::to_owned), answer: answer.to_owned() })
 }
 
 #[cfg(test)]

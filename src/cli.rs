@@ -12,6 +12,7 @@ use futures_util::FutureExt as _;
 use crate::command::{Refused, RefusedCode};
 use crate::render::sanitize;
 
+mod ask;
 mod bg;
 mod completions;
 mod daemon;
@@ -19,6 +20,8 @@ mod doctor;
 mod init;
 mod logs;
 mod mcp;
+mod pair;
+mod resume;
 mod status;
 mod stop;
 mod task;
@@ -30,6 +33,7 @@ mod world;
 
 pub use bg::{BgArgs, start_one};
 pub use logs::{LogsArgs, print_logs};
+pub use resume::answer;
 pub use task::show;
 pub use usage::NoCommand;
 pub use world::{CLI, Terminal, World};
@@ -78,6 +82,12 @@ pub enum Verb {
     Task(task::TaskArgs),
     /// Serves MCP on standard input and output: how `claude` inside a task asks
     Mcp,
+    /// Inside a task: asks its owner, waits, and prints the answer alone
+    #[command(
+        after_help = "Without an answer (the time-out ran out, or the task ended) nothing is printed and the exit \
+        code is 124.\nExample:  [ \"$(octo ask --choice yes --choice no 'Deploy?')\" = yes ] && ./deploy"
+    )]
+    Ask(ask::AskArgs),
     /// Makes the current folder a workspace
     Init,
     /// Accepts records and settings files that came from elsewhere
@@ -87,6 +97,11 @@ pub enum Verb {
         /// Prints one JSON object
         #[arg(long)]
         json: bool,
+    },
+    /// Lets a person talk to a chat bot of yours
+    Pair {
+        /// The bot's kind
+        bridge: pair::Bridge,
     },
     /// Prints a completion script for a shell
     Completions {
@@ -136,9 +151,11 @@ async fn act(world: &World, verb: Verb) -> Result<(), Failure> {
         Verb::Tasks(args) => tasks::run(world, args).await,
         Verb::Task(args) => task::run(world, args).await,
         Verb::Mcp => mcp::run(world),
+        Verb::Ask(args) => ask::run(world, args).await,
         Verb::Init => init::run(world),
         Verb::Trust => trust::run(world).await,
         Verb::Doctor { json } => doctor::run(world, json),
+        Verb::Pair { bridge } => pair::run(world, bridge).await,
         Verb::Completions { shell } => completions::run(world, shell),
     }
 }

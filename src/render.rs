@@ -8,6 +8,7 @@ use crate::task::{Status, Task};
 mod details;
 mod duration;
 mod notice;
+mod question;
 mod report;
 pub mod sanitize;
 mod table;
@@ -15,6 +16,7 @@ mod table;
 pub use details::{Tail, details};
 pub use duration::{BadDuration, ago, duration, parse_duration};
 pub use notice::{digest, notice};
+pub use question::{Room, Tongue, answer_of, open_questions, outcome, question, question_line, subject, waiting, who};
 pub use report::report;
 pub use table::{ListLimits, Shown, list};
 

@@ -1,13 +1,16 @@
 //! Carries out what a line asks for.
 
 use std::process::Stdio;
+use std::sync::Mutex;
 
 use octo::chat::{self, Ask, COMMANDS};
 use octo::cli::{self, Failure, LogsArgs, World};
-use octo::client::Client;
-use octo::command::{ListQuery, Refused, RefusedCode, TaskRef};
-use octo::render::{self, ListLimits, count, name_of};
+use octo::client::{Client, new_key};
+use octo::command::{ListQuery, Refused, RefusedCode, ResumeRequest, TaskRef};
+use octo::render::{self, ListLimits, Room, Tongue, count, name_of};
 use octo::task::{Status, Task};
+
+use super::known::{self, Known};
 
 /// Rows of a list.
 const ROWS: usize = 20;
@@ -39,9 +42,19 @@ pub(crate) fn commands(input: &str) -> Vec<&str> {
     if lines.len() > 1 && lines.iter().all(named) { lines } else { vec![input] }
 }
 
+/// Where a line is carried out.
+#[derive(Clone, Copy)]
+pub(crate) struct Here<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) client: &'a Client,
+    /// What the person has seen.
+    pub(crate) known: &'a Mutex<Known>,
+    pub(crate) style: Style,
+}
+
 /// Does what is asked; [`Ask::Quit`] is the caller's.
-pub(crate) async fn carry_out(world: &World, client: &Client, ask: Ask, style: Style) -> Result<(), Failure> {
-    match act(world, client, ask, style).await {
+pub(crate) async fn carry_out(here: Here<'_>, ask: Ask) -> Result<(), Failure> {
+    match act(here, ask).await {
         Err(Failure::Refused(refused)) => {
             let hint = chat_words(&refused.hint);
             Err(Refused { hint, ..refused }.into())
@@ -59,7 +72,8 @@ fn chat_words(hint: &str) -> String {
     hint.split('`').enumerate().map(said).collect::<Vec<_>>().join("`")
 }
 
-async fn act(world: &World, client: &Client, ask: Ask, style: Style) -> Result<(), Failure> {
+async fn act(here: Here<'_>, ask: Ask) -> Result<(), Failure> {
+    let Here { world, client, known, style } = here;
     match ask {
         Ask::Nothing | Ask::Quit => Ok(()),
         Ask::Start(command) => start(world, client, command, style).await,
@@ -68,7 +82,11 @@ async fn act(world: &World, client: &Client, ask: Ask, style: Style) -> Result<(
             let cleared = usize::try_from(client.clear().await?).unwrap_or(usize::MAX);
             world.print(format!("{} hidden; the records stay\n", count(cleared, "ended task")))
         }
-        Ask::Show(task) => cli::show(world, client, &task, |task| format!("/task {} logs", task.number)).await,
+        Ask::Show(task) => {
+            let record = cli::show(world, client, &task, Tongue::Chat).await?;
+            known::lock(known).saw(&record);
+            Ok(())
+        }
         Ask::Cancel(task) => {
             let record = client.get(&task).await?;
             client.stop(&task).await?;
@@ -83,9 +101,11 @@ async fn act(world: &World, client: &Client, ask: Ask, style: Style) -> Result<(
             client.remove(&task).await?;
             done(world, style, &format!("{} is removed", name_of(&record)))
         }
+        Ask::Resume { task, question: _, answer } if answer.is_empty() => ask_again(here, &task).await,
+        Ask::Resume { task, question, answer } => resume(here, &task, question, answer).await,
         Ask::Logs(task) => logs(world, client, &task, style).await,
-        Ask::Status => world.print(render::report(&client.status().await?, &world.view())),
-        Ask::Recap => recap(world, client).await,
+        Ask::Status => world.print(render::report(&client.status().await?, "/recap shows them", &world.view())),
+        Ask::Recap => recap(here).await,
         Ask::Help => world.print(chat::help()),
         Ask::Say(_) => Err(Refused::new(
             RefusedCode::Unsupported,
@@ -171,17 +191,70 @@ fn tell_end(world: &World, task: &Task) -> Result<(), Failure> {
     world.print(world.view().paint(render::status_paint(task.status), &line))
 }
 
-async fn recap(world: &World, client: &Client) -> Result<(), Failure> {
+/// `/task ID resume` without an answer: what is asked, and how to answer.
+async fn ask_again(here: Here<'_>, task: &TaskRef) -> Result<(), Failure> {
+    let record = here.client.get(task).await?;
+    known::lock(here.known).saw(&record);
+    let view = here.world.view();
+    let open = record.questions.iter().filter(|q| q.open);
+    let text: String = open.map(|q| render::question(&record, q, Tongue::Chat, Room::ALL, &view)).collect();
+    here.world.print(if text.is_empty() { format!("{} asks nothing at present\n", name_of(&record)) } else { text })
+}
+
+/// Answers a question. An answer without an id is for the question that the person saw: one that took its place
+/// unseen does not get it.
+async fn resume(here: Here<'_>, task: &TaskRef, question: Option<String>, answer: String) -> Result<(), Failure> {
+    let Here { world, client, known, style } = here;
+    let mut request = ResumeRequest { answer, question, key: new_key() };
+    let mut task = task.clone();
+    if request.question.is_none() && style == Style::Terminal {
+        let record = client.get(&task).await?;
+        task = TaskRef(record.id.to_string());
+        let shown = known::lock(known).shown(&task.0);
+        match shown.as_slice() {
+            [] => {}
+            [one] => {
+                let permission = |id: &str| record.questions.iter().any(|q| q.id == *id && q.is_permission());
+                // A permission is never given without naming it: the daemon says so.
+                request.question = Some(one.clone()).filter(|id| !permission(id));
+            }
+            several => {
+                let which = several.join(", ");
+                let message = format!("{} asks several questions: say which one is meant: {which}", name_of(&record));
+                let hint = format!("/task {} resume --question {} ANSWER", record.number, several[0]);
+                return Err(Refused::new(RefusedCode::Conflict, message).hint(hint).into());
+            }
+        }
+    }
+    known::lock(known).answers(&request.key);
+    match cli::answer(client, &task, request).await {
+        Ok(told) => done(world, style, &told),
+        Err(refused) => {
+            if refused.code == RefusedCode::Conflict {
+                known::lock(known).forget(&task.0);
+            }
+            Err(refused.into())
+        }
+    }
+}
+
+async fn recap(here: Here<'_>) -> Result<(), Failure> {
+    let Here { world, client, known, .. } = here;
+    let (view, tz) = (world.view(), jiff::tz::TimeZone::system());
     let newest = client.newest_notice().await?;
     let page = client.notices(newest.saturating_sub(RECAP)).await?;
     let listing = client.list(&ListQuery { limit: Some(1), ..ListQuery::default() }).await?;
-    let told = render::digest("Lately:", &page.notices, 0, &world.view());
-    let told = if told.is_empty() { "nothing has happened yet\n".to_owned() } else { told };
+    let questions = render::open_questions(&listing.active, Tongue::Chat, &view);
+    for task in listing.active.iter().filter(|t| t.questions.iter().any(|q| q.open)) {
+        known::lock(known).saw(task);
+    }
+    let told = render::digest("Lately:", &page.notices, 0, &view, &tz);
+    let told = if told.is_empty() && questions.is_empty() { "nothing has happened yet\n".to_owned() } else { told };
     let active = match listing.active.len() {
         0 => "nothing runs or waits\n".to_owned(),
         n => format!("{}: /tasks lists them\n", count(n, "active task")),
     };
-    world.print(told + &active)
+    world.print(questions + &told + &active)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use octo::chat::{Argument, COMMANDS};
 use octo::cli::Terminal;
 use octo::command::{Refused, RefusedCode};
-use octo::render::fit;
+use octo::render::{fit, waiting};
 use octo::task::Status;
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
@@ -17,7 +17,7 @@ use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
 use rustyline::{CompletionType, Config, Context, ExternalPrinter, Helper, Validator};
 
-use super::known::{self, Known};
+use super::known::{self, Known, KnownQuestion, KnownTask};
 
 /// The prompt.
 const PROMPT: &str = "octo> ";
@@ -131,7 +131,8 @@ impl Hinter for Assistant {
     type Hint = Hint;
 
     fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<Hint> {
-        if pos < line.len() {
+        // On an empty line a hint could be taken for something typed, unless it is dim.
+        if pos < line.len() || line.is_empty() && !self.terminal.colour {
             return None;
         }
         let hint = hint(line, &known::lock(&self.known))?;
@@ -179,11 +180,19 @@ fn complete(typed: &str, known: &Known) -> (usize, Vec<Pair>) {
         return (start, if word.starts_with('/') { plain(&names) } else { Vec::new() });
     };
     let argument = COMMANDS.iter().find(|c| c.name == *name).map_or(Argument::Free, |c| c.argument);
+    if let (Argument::Task(_), [id, "resume", ..]) = (argument, &before[1..]) {
+        return answers(typed, id, known);
+    }
     let pairs = match (argument, &before[1..]) {
         (Argument::Words(words), []) => plain(words),
-        (Argument::Words(_), ["kill"]) => tasks(word, known, |status| !status.is_ended()),
+        (Argument::Words(_), ["kill"]) => tasks(word, known, |t| !t.status.is_ended()),
         (Argument::Status, []) => plain(&Status::ALL.map(Status::word)),
-        (Argument::Task(_), []) => tasks(word, known, |_| true),
+        (Argument::Task(_), []) => {
+            // Who asks, first.
+            let mut all = tasks(word, known, |t| !t.questions.is_empty());
+            all.extend(tasks(word, known, |t| t.questions.is_empty()));
+            all
+        }
         (Argument::Task(verbs), [_]) => plain(verbs),
         _ => Vec::new(),
     };
@@ -191,9 +200,9 @@ fn complete(typed: &str, known: &Known) -> (usize, Vec<Pair>) {
 }
 
 /// The tasks whose number or id begins with the word.
-fn tasks(word: &str, known: &Known, wanted: impl Fn(Status) -> bool) -> Vec<Pair> {
+fn tasks(word: &str, known: &Known, wanted: impl Fn(&KnownTask) -> bool) -> Vec<Pair> {
     let by_number = word.strip_prefix('#').unwrap_or(word);
-    let fitting = known.tasks.iter().filter(|t| wanted(t.status)).filter_map(|t| {
+    let fitting = known.tasks.iter().filter(|t| wanted(t)).filter_map(|t| {
         let name = if t.number.starts_with(by_number) { &t.number } else { &t.id };
         name.starts_with(by_number).then_some((name, t))
     });
@@ -205,12 +214,49 @@ fn tasks(word: &str, known: &Known, wanted: impl Fn(Status) -> bool) -> Vec<Pair
         .collect()
 }
 
+/// What can follow `/task ID resume `: the choices of the question that is meant, or the questions there are.
+fn answers(typed: &str, id: &str, known: &Known) -> (usize, Vec<Pair>) {
+    let none = (typed.len(), Vec::new());
+    let Some(task) = known.find(id) else { return none };
+    let Some(verb) = typed.find(" resume ") else { return none };
+    let behind = typed[verb + " resume ".len()..].trim_start();
+    let start = typed.len() - behind.len();
+    let (start, rest, question) = match behind.strip_prefix("--question ").map(str::trim_start) {
+        Some(named) => match named.split_once(' ') {
+            Some((id, rest)) => {
+                let rest = rest.trim_start();
+                (typed.len() - rest.len(), rest, task.questions.iter().find(|q| q.id == id))
+            }
+            None => return (start, questions(task, behind)),
+        },
+        None => (start, behind, task.only_question()),
+    };
+    let Some(question) = question else { return (start, questions(task, rest)) };
+    let fold = rest.to_lowercase();
+    let fitting = question.choices.iter().filter(|c| octo::render::sanitize::line(c) == **c);
+    let fitting = fitting.filter(|c| c.to_lowercase().starts_with(&fold));
+    (start, fitting.map(|c| Pair { display: c.clone(), replacement: c.clone() }).collect())
+}
+
+/// The ways to name one of a task's questions.
+fn questions(task: &KnownTask, word: &str) -> Vec<Pair> {
+    let pair = |q: &KnownQuestion| Pair {
+        display: format!("--question {}  {}", q.id, fit(&q.line, 60)),
+        replacement: format!("--question {} ", q.id),
+    };
+    task.questions.iter().map(pair).filter(|p| p.replacement.starts_with(word)).collect()
+}
+
 /// The hint behind what was typed.
 fn hint(typed: &str, known: &Known) -> Option<Hint> {
     let explain = |shown: String| Some(Hint { shown, accepted: None });
     let words: Vec<&str> = typed.split_whitespace().collect();
     let open = !typed.ends_with(char::is_whitespace);
     match words.as_slice() {
+        [] if typed.is_empty() && known.questions() > 0 => {
+            let shows = if known.questions() == 1 { "it" } else { "them" };
+            explain(format!("{}: /recap shows {shows}", waiting(known.questions())))
+        }
         [name] if open && name.len() > 1 && name.starts_with('/') => {
             if let Some(command) = COMMANDS.iter().find(|c| c.name == *name) {
                 return explain(format!(" {}", usage(command)));
@@ -220,6 +266,10 @@ fn hint(typed: &str, known: &Known) -> Option<Hint> {
             fitting.next().is_none().then_some(Hint { shown: rest.clone(), accepted: Some(rest) })
         }
         [name] if !open => explain(usage(COMMANDS.iter().find(|c| c.name == *name)?)),
+        ["/task", id, "resume"] if !open => explain(known.find(id)?.questions.first()?.line.clone()),
+        ["/task", id, "resume", "--question", question] if !open => {
+            explain(known.find(id)?.questions.iter().find(|q| q.id == *question)?.line.clone())
+        }
         ["/task", id] | ["/bg", "kill", id] => {
             let task = known.find(id)?;
             let gap = if open { "  " } else { " " };
@@ -251,8 +301,24 @@ mod tests {
         };
         let mut ended = task(11, "a0000011", "make\x1b[2J test");
         ended.status = Status::Failed;
-        let listing =
-            Listing { active: vec![task(12, "c4b1e09a", "sleep 60")], history: vec![ended], ..Listing::default() };
+        let question = |id: &str, kind: &str, choices: [&str; 2]| octo::task::Question {
+            id: id.to_owned(),
+            text: "Go on?".to_owned(),
+            kind: kind.to_owned(),
+            choices: choices.map(str::to_owned).into(),
+            open: true,
+            ..octo::task::Question::default()
+        };
+        let mut asks = task(13, "b0000013", "ask");
+        asks.questions = vec![question("q1", "question", ["yes", "not now, please"])];
+        let mut asks_twice = task(14, "b0000014", "ask twice");
+        asks_twice.questions =
+            vec![question("q1", "question", ["yes", "no"]), question("q2", "permission", ["allow", "deny"])];
+        let listing = Listing {
+            active: vec![task(12, "c4b1e09a", "sleep 60"), asks, asks_twice],
+            history: vec![ended],
+            ..Listing::default()
+        };
         let mut known = Known::default();
         known.learn(&listing);
         known
@@ -267,14 +333,23 @@ mod tests {
             ("/st", &["/status "]),
             ("plain", &[]),
             ("/bg k", &["kill "]),
-            ("/bg kill ", &["12 "]),
+            ("/bg kill ", &["12 ", "13 ", "14 "]),
             ("/bg make t", &[]),
             ("/tasks f", &["failed "]),
-            ("/task 1", &["12 ", "11 "]),
+            ("/task 1", &["13 ", "14 ", "12 ", "11 "]),
             ("/task #12", &["12 "]),
             ("/task c4", &["c4b1e09a "]),
             ("/task 12 l", &["logs "]),
             ("/task 12 logs ", &[]),
+            ("/task ", &["13 ", "14 ", "12 ", "11 "]),
+            ("/task 12 re", &["resume ", "retry "]),
+            ("/task 12 resume ", &[]),
+            ("/task 13 resume ", &["yes", "not now, please"]),
+            ("/task 13 resume not no", &["not now, please"]),
+            ("/task 13 resume --question q1 Y", &["yes"]),
+            ("/task 14 resume ", &["--question q1 ", "--question q2 "]),
+            ("/task 14 resume --question ", &["--question q1 ", "--question q2 "]),
+            ("/task 14 resume --question q2 ", &["allow", "deny"]),
             ("/nothing x", &[]),
         ] {
             assert_eq!(replacements(typed), expected, "{typed}");
@@ -288,10 +363,13 @@ mod tests {
         assert_eq!(shown("/rec"), Some(("ap".into(), Some("ap".into()))));
         assert_eq!(shown("/ta"), None, "two commands fit");
         assert_eq!(shown("/bg"), Some((" COMMAND | list | kill ID | clear".into(), None)));
-        assert_eq!(shown("/task "), Some(("ID [cancel | logs | retry | rm]".into(), None)));
+        assert_eq!(shown("/task "), Some(("ID [cancel | logs | resume | retry | rm]".into(), None)));
         assert_eq!(shown("/tasks "), Some(("[STATUS]".into(), None)));
         assert_eq!(shown("/task 12"), Some(("  … dispatched sleep 60".into(), None)));
         assert_eq!(shown("/task 99"), None);
+        assert_eq!(shown("/task 13 resume "), Some(("Go on?  [yes / not now, please]".into(), None)));
+        assert_eq!(shown("/task 14 resume --question q2 "), Some(("Go on?  [allow / deny]".into(), None)));
+        assert_eq!(shown(""), Some(("3 questions wait: /recap shows them".into(), None)));
         assert_eq!(shown("hello"), None);
     }
 

@@ -3,14 +3,15 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use octo::cli::{Terminal, error_text};
 use octo::client::{Client, Trouble};
-use octo::command::{NoticeItem, RefusedCode};
-use octo::render::{self, Paint};
+use octo::command::{ListQuery, NoticeItem, RefusedCode};
+use octo::render::{self, Paint, Tongue, View};
 
 use super::cursor::Cursor;
 use super::editor::Printer;
-use super::known::Known;
+use super::known::{self, Known};
 
 /// How long the daemon holds one poll open.
 const POLL: Duration = Duration::from_secs(50);
@@ -24,9 +25,16 @@ const CALM_DOWN: Duration = Duration::from_secs(5);
 /// The most notices that are read to tell of an absence; older ones are just counted.
 const ABSENCE_MAX: u64 = 300;
 
-/// Tells what happened since the cursor, in a few lines, and returns the cursor to go on from.
-pub(crate) async fn tell_absence(client: &Client, cursor: &Cursor, terminal: &Terminal, print: impl Fn(&str)) -> u64 {
-    let seen = cursor.read();
+/// Tells what waits for an answer and what happened since the cursor, in a few lines, and returns the cursor to go
+/// on from.
+pub(crate) async fn tell_absence(
+    client: &Client,
+    cursor: &Cursor,
+    known: &Mutex<Known>,
+    terminal: &Terminal,
+    print: impl Fn(&str),
+) -> u64 {
+    let (seen, view) = (cursor.read(), terminal.view());
     let Ok(newest) = client.newest_notice().await else { return seen };
     if newest < seen {
         // The store was made anew: its numbers began again.
@@ -43,9 +51,21 @@ pub(crate) async fn tell_absence(client: &Client, cursor: &Cursor, terminal: &Te
             break;
         }
     }
-    print(&render::digest("While you were away:", &items, skipped, &terminal.view()));
+    // Read after the notices: what arises from here on is told by the pump.
+    print(&waiting(client, known, &view).await);
+    print(&render::digest("While you were away:", &items, skipped, &view, &TimeZone::system()));
     cursor.advance(after);
     after
+}
+
+/// The questions that wait; now the person has seen them.
+async fn waiting(client: &Client, known: &Mutex<Known>, view: &View) -> String {
+    let query = ListQuery { limit: Some(1), ..ListQuery::default() };
+    let Ok(listing) = client.only_connect().list(&query).await else { return String::new() };
+    for task in listing.active.iter().filter(|t| t.questions.iter().any(|q| q.open)) {
+        known::lock(known).saw(task);
+    }
+    render::open_questions(&listing.active, Tongue::Chat, view)
 }
 
 /// What the printer thread is given.
@@ -85,7 +105,7 @@ impl Pump {
         let (out, told) = mpsc::channel::<Told>();
         std::thread::spawn(move || {
             for Told { text, cursor: at } in told {
-                if printer.print(text).is_err() {
+                if !text.is_empty() && printer.print(text).is_err() {
                     return;
                 }
                 if let Some(at) = at {
@@ -105,7 +125,9 @@ impl Pump {
                 Ok(page) => {
                     self.is_up();
                     for item in &page.notices {
-                        self.say(render::notice(item, &self.terminal.view()), Some(item.notice.seq));
+                        let news = known::lock(&self.known).hear(item);
+                        let tell = || render::notice(item, Tongue::Chat, &self.terminal.view(), &TimeZone::system());
+                        self.say(if news { tell() } else { String::new() }, Some(item.notice.seq));
                     }
                     after = page.cursor.max(after);
                     if !page.notices.is_empty() {
@@ -146,9 +168,8 @@ impl Pump {
         if let Err(refused) = self.client.ensure().await {
             self.say(error_text(&refused), None);
             tokio::time::sleep(CALM_DOWN).await;
-        } else {
-            self.is_up();
         }
+        // It is back when it answers the next poll: a daemon that dies may still take a connection.
     }
 
     fn was_stopped(&mut self) {

@@ -1,13 +1,14 @@
 //! Input that is no terminal: one command a line, answers for programs.
 
 use std::io::BufRead;
+use std::sync::Mutex;
 
 use octo::chat::Ask;
 use octo::cli::{self, Failure, World};
 use octo::client::Client;
 use octo::command::{Refused, RefusedCode};
 
-use super::act::{self, Style};
+use super::act::{self, Here, Style};
 
 /// Reads commands until `/quit` or the end of input, and leaves at once; tasks go on. The exit code is
 /// that of the first command that failed.
@@ -40,7 +41,10 @@ fn turn(runtime: &tokio::runtime::Runtime, world: &World, client: &Client, line:
         .map_err(|_| Refused::new(RefusedCode::BadRequest, "a line that is no UTF-8 was skipped"))?;
     match act::understand(line)? {
         Ask::Quit => Ok(false),
-        ask => runtime.block_on(act::carry_out(world, client, ask, Style::Pipe)).map(|()| true),
+        ask => {
+            let here = Here { world, client, known: &Mutex::default(), style: Style::Pipe };
+            runtime.block_on(act::carry_out(here, ask)).map(|()| true)
+        }
     }
 }
 

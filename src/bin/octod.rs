@@ -10,6 +10,8 @@ mod changes;
 mod mcp;
 #[path = "octod/run.rs"]
 mod run;
+#[path = "../../bots/telegram.rs"]
+mod telegram;
 
 /// The supervisor daemon of one workspace. `octo daemon` starts it.
 #[derive(Debug, Parser)]

@@ -6,6 +6,10 @@ fn id(s: &str) -> TaskRef {
     TaskRef(s.to_owned())
 }
 
+fn resumed(task: &str, question: Option<&str>, answer: &str) -> Ask {
+    Ask::Resume { task: id(task), question: question.map(str::to_owned), answer: answer.to_owned() }
+}
+
 #[test]
 fn lines_and_what_they_ask() {
     for (line, ask) in [
@@ -28,6 +32,14 @@ fn lines_and_what_they_ask() {
         ("/task c4b1e09a cancel", Ask::Cancel(id("c4b1e09a"))),
         ("/task 12 retry", Ask::Retry(id("12"))),
         ("/task 12 rm", Ask::Remove(id("12"))),
+        ("/task 12 resume yes", resumed("12", None, "yes")),
+        ("/task  #12  resume  two  words -x ", resumed("12", None, "two  words -x")),
+        ("/task 12 resume --question q2 allow for this task", resumed("12", Some("q2"), "allow for this task")),
+        ("/task 12 resume --question=q2 no", resumed("12", Some("q2"), "no")),
+        ("/task 12 resume --question q2", resumed("12", Some("q2"), "")),
+        ("/task 12 resume -- --question", resumed("12", None, "--question")),
+        ("/task resume resume resume", resumed("resume", None, "resume")),
+        ("/task 12 resume", resumed("12", None, "")),
         ("/status", Ask::Status),
         ("/recap", Ask::Recap),
         ("/help", Ask::Help),
@@ -52,7 +64,8 @@ fn mistakes_are_explained() {
         "/task",
         "/task 12 cancle",
         "/task 12 dance wildly",
-        "/task 12 resume yes",
+        "/task 12 resume --question",
+        "/task 12 followup and more",
         "/quit now",
         "/tsk 12",
         "/agent do it",
@@ -91,10 +104,13 @@ fn mistakes_are_explained() {
         did you mean /task 12 cancel?
     /task 12 dance wildly
         a task has no `dance wildly`
-        there are: cancel, logs, retry, rm
-    /task 12 resume yes
-        /task ID resume is not in this version of Octo
-        there are: cancel, logs, retry, rm
+        there are: cancel, logs, resume, retry, rm
+    /task 12 resume --question
+        --question needs the id of a question
+        /task 12 shows what is open
+    /task 12 followup and more
+        /task ID followup is not in this version of Octo
+        there are: cancel, logs, resume, retry, rm
     /quit now
         /quit takes no arguments
         type /quit
@@ -113,20 +129,21 @@ fn mistakes_are_explained() {
 #[test]
 fn help_is_the_table() {
     insta::assert_snapshot!(help(), @r#"
-      /bg COMMAND       runs a shell command in the background
-      /bg list          lists tasks
-      /bg kill ID       stops a task
-      /bg clear         hides ended tasks from lists; their records stay
-      /tasks [STATUS]   lists tasks: active ones, then the newest ended
-      /task ID          shows a task and the end of its output
-      /task ID logs     shows its output and follows it; Ctrl-C comes back
-      /task ID cancel   stops it, with everything that it started
-      /task ID retry    runs an ended task again
-      /task ID rm       removes an ended task
-      /recap            tells again what happened last
-      /status           shows the daemon, its slots and its settings
-      /help             shows this
-      /quit             leaves; tasks go on
+      /bg COMMAND              runs a shell command in the background
+      /bg list                 lists tasks
+      /bg kill ID              stops a task
+      /bg clear                hides ended tasks from lists; their records stay
+      /tasks [STATUS]          lists tasks: active ones, then the newest ended
+      /task ID                 shows a task and the end of its output
+      /task ID logs            shows its output and follows it; Ctrl-C comes back
+      /task ID resume ANSWER   answers what it asks (--question q2 ANSWER: of several)
+      /task ID cancel          stops it, with everything that it started
+      /task ID retry           runs an ended task again
+      /task ID rm              removes an ended task
+      /recap                   tells again what happened last
+      /status                  shows the daemon, its slots and its settings
+      /help                    shows this
+      /quit                    leaves; tasks go on
     ID is a task's number, its id, or the beginning of its id. Tab completes, the arrow keys go back.
     "#);
 }

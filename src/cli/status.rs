@@ -8,5 +8,5 @@ pub(super) async fn run(world: &World, json: bool) -> Result<(), Failure> {
     if json {
         return world.print_json(&status);
     }
-    world.print(render::report(&status, &world.view()))
+    world.print(render::report(&status, "`octo tasks` lists them", &world.view()))
 }

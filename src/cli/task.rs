@@ -3,10 +3,10 @@
 use clap::{Args, Subcommand};
 
 use super::logs::{LogsArgs, print_logs};
-use super::{Failure, World, wait};
-use crate::client::{Client, LogEvent, LogQuery};
-use crate::command::{Refused, TaskRef};
-use crate::render::{self, Tail, parse_duration};
+use super::{Failure, World, resume, wait};
+use crate::client::{Client, LogEvent, LogQuery, new_key};
+use crate::command::{Refused, ResumeRequest, TaskRef};
+use crate::render::{self, Tail, Tongue, parse_duration};
 use crate::task::Task;
 
 /// Lines of output that the details show.
@@ -39,6 +39,15 @@ enum Act {
     Rm,
     /// Prints its output
     Logs(LogsArgs),
+    /// Answers its open question
+    Resume {
+        /// The question, when several are open or it is a permission: q1, q2, ...
+        #[arg(long, value_name = "QID")]
+        question: Option<String>,
+        /// The answer: a choice, its number, or any text where the question takes it
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "ANSWER")]
+        answer: Vec<String>,
+    },
     /// Waits for its end; exits 0 when it completed
     Wait {
         /// Gives up after so long, with exit code 124
@@ -52,29 +61,30 @@ pub(super) async fn run(world: &World, args: TaskArgs) -> Result<(), Failure> {
     let task = TaskRef(args.id);
     match args.act {
         None if args.json => world.print_json(&client.get(&task).await?),
-        None => show(world, &client, &task, |task| format!("octo task {} logs", task.id)).await,
+        None => show(world, &client, &task, Tongue::Shell).await.map(drop),
         Some(Act::Cancel) => Ok(client.stop(&task).await?),
         Some(Act::Retry) => Ok(client.retry(&task).await?),
         Some(Act::Rm) => Ok(client.remove(&task).await?),
         Some(Act::Logs(args)) => print_logs(world, &client, &task, args).await,
+        Some(Act::Resume { question, answer }) => {
+            let request = ResumeRequest { answer: answer.join(" "), question, key: new_key() };
+            let told = resume::answer(&client, &task, request).await?;
+            world.print(format!("{told}\n"))
+        }
         Some(Act::Wait { timeout }) => wait::run(world, &task, timeout).await,
     }
 }
 
-/// Shows a task and the end of its output; `logs` is what shows all of it.
+/// Shows a task and the end of its output, and returns the record.
 ///
 /// # Errors
 /// The daemon's refusal, or that standard output cannot be written.
-pub async fn show(
-    world: &World,
-    client: &Client,
-    task: &TaskRef,
-    logs: impl Fn(&Task) -> String,
-) -> Result<(), Failure> {
+pub async fn show(world: &World, client: &Client, task: &TaskRef, tongue: Tongue) -> Result<Task, Failure> {
     let record = client.get(task).await?;
     let tail = tail(client, &TaskRef(record.id.to_string())).await?;
     let tz = jiff::tz::TimeZone::system();
-    world.print(render::details(&record, Some(&tail), &logs(&record), &world.view(), &tz))
+    world.print(render::details(&record, Some(&tail), tongue, &world.view(), &tz))?;
+    Ok(record)
 }
 
 /// The end of a task's output.

@@ -9,15 +9,10 @@ use super::Cli;
 use crate::command::{Refused, RefusedCode};
 
 /// Commands of the contract that this version does not have, and what serves instead.
-const LATER: &[(&str, &str)] = &[
-    ("agent", "`octo bg COMMAND` runs a shell command in the background"),
-    ("ask", "a task of this version cannot ask its owner: write the question to its output, and exit"),
-    ("pair", "`octo task ID wait` and the REPL tell when a task ends"),
-];
+const LATER: &[(&str, &str)] = &[("agent", "`octo bg COMMAND` runs a shell command in the background")];
 
 /// The same for what is done with a task.
 const LATER_OF_A_TASK: &[(&str, &str)] = &[
-    ("resume", "tasks of this version ask nothing: `octo task ID` shows the state"),
     ("followup", "`octo task ID retry` runs an ended task again"),
     ("raise", "tasks of this version have no budget: `octo task ID` shows the state"),
 ];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{FAILED, Failure, TIMED_OUT, World};
 use crate::client::Waited;
 use crate::command::TaskRef;
-use crate::render::{duration, name_of, sanitize, took, why};
+use crate::render::{self, Room, Tongue, View, duration, name_of, took, why};
 use crate::task::{Question, Status, Task};
 
 /// Waits for the end; exits 0 when the task completed, 1 otherwise, 124 when the time ran out.
@@ -38,8 +38,8 @@ pub(super) fn verdict(world: &World, task: &Task) -> Result<(), Failure> {
     Err(Failure::Quiet(FAILED))
 }
 
+/// The whole question, and the line that answers it.
 fn question_text(task: &Task, question: &Question) -> String {
-    let choices: Vec<_> = question.choices.iter().map(|c| sanitize::line(c)).collect();
-    let choices = if choices.is_empty() { String::new() } else { format!("  [{}]", choices.join(" / ")) };
-    format!("? {} asks: {}{choices}\n", name_of(task), sanitize::line(&question.text))
+    // Standard error is no terminal that is known here: nothing is painted or cut to its width.
+    render::question(task, question, Tongue::Shell, Room::NEW, &View::plain(jiff::Timestamp::now().as_millisecond()))
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Failure;
 use crate::client::{Client, Door};
-use crate::command::{Env, EnvValue, Refused, RefusedCode};
+use crate::command::{Env, EnvValue, Refused, RefusedCode, TaskRef};
 use crate::render::View;
 use crate::workspace::Workspace;
 
@@ -111,6 +111,24 @@ impl World {
         let inside_task = self.inside_task_of(&workspace);
         let client = Client::new(Door { workspace, octod: self.octod.clone(), inside_task }, self.surface);
         Ok(if self.surface == CLI { client.blocking() } else { client })
+    }
+
+    /// The task that this process is part of, by its environment, and a client that speaks to its owner: it never
+    /// starts a daemon.
+    ///
+    /// # Errors
+    /// When the environment names no task.
+    pub fn own_task(&self) -> Result<(Client, TaskRef), Refused> {
+        let outside = |name: &str| {
+            Refused::new(RefusedCode::BadRequest, format!("this is not inside a task: {name} is not set"))
+                .hint("Octo sets it for what it runs: octo bg 'octo ask \"Go on?\"'")
+        };
+        let task = self.var("OCTO_TASK_ID").and_then(OsStr::to_str).ok_or_else(|| outside("OCTO_TASK_ID"))?;
+        if self.workspace.is_none() && self.var("OCTO_WORKSPACE").is_none() {
+            return Err(outside("OCTO_WORKSPACE"));
+        }
+        let door = Door { workspace: self.workspace()?.clone(), octod: self.octod.clone(), inside_task: true };
+        Ok((Client::new(door, self.surface).blocking(), TaskRef(task.to_owned())))
     }
 
     /// The environment says that this process is part of a task of the workspace. (A task of another

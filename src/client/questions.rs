@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use super::http::{self, Call, Trouble};
 use super::{Client, Patience, new_key};
 use crate::bridge::Candidate;
-use crate::command::{Owed, QuestionRequest, QuestionState, Receipt, Receipts, Refused, ResumeRequest, TaskRef};
+use crate::command::{
+    Owed, QuestionRequest, QuestionState, Receipt, Receipts, Refused, RefusedCode, ResumeRequest, TaskRef,
+};
 use crate::task::Task;
 
 /// One poll for an answer. The daemon takes an asker that polls for present, and one that does not for gone.
@@ -16,37 +18,55 @@ const CALM: Duration = Duration::from_secs(1);
 
 impl Client {
     /// Asks the owner of a task; a key is made when there is none. Returns as soon as the question is durable;
-    /// waits through restarts of the daemon, however long they take.
+    /// waits through restarts of the daemon, however long they take, but no longer than the question's own time-out.
     ///
     /// # Errors
-    /// The daemon's refusal: the task has ended, or the question is malformed.
+    /// The daemon's refusal: the task has ended, or the question is malformed; `Unavailable` when the time is up and
+    /// no daemon took the question.
     pub async fn question(&self, task: &TaskRef, mut request: QuestionRequest) -> Result<QuestionState, Refused> {
         if request.key.is_empty() {
             request.key = new_key();
         }
+        let timeout = Some(Duration::from_secs(request.timeout)).filter(|t| !t.is_zero());
+        let until = timeout.and_then(|t| Instant::now().checked_add(t));
         let call = Call::post(http::task_path(task, "/questions")?).body(&request)?.repeatable().waits();
-        self.patience(Patience::Forever).repeat(&call, http::read_json).await
+        self.persist(&call.until(until), until).await
     }
 
     /// Waits until a question is closed, for ever and through any number of restarts of the daemon, or until
     /// `until`; then it may still be open.
     ///
     /// # Errors
-    /// The daemon's refusal: no such task or question.
+    /// The daemon's refusal: no such task or question; `Unavailable` when `until` has come and no daemon has.
     pub async fn answer(&self, task: &TaskRef, id: &str, until: Option<Instant>) -> Result<QuestionState, Refused> {
-        let client = self.patience(Patience::Forever);
+        // A little longer than the poll itself: its answer is the better one.
+        let limit = until.map(|until| until + Duration::from_millis(500));
         loop {
             let left = until.map_or(POLL, |until| until.saturating_duration_since(Instant::now()).min(POLL));
             let began = Instant::now();
             let mut query = http::Query::new(http::task_path(task, &format!("/questions/{id}"))?);
             query.add("wait", &left.as_millis().div_ceil(1000).to_string());
-            let call = Call::get(query.path()).repeatable().waits().slow(left);
-            let state: QuestionState = client.repeat(&call, http::read_json).await?;
+            let call = Call::get(query.path()).repeatable().waits().slow(left).until(limit);
+            let state = self.persist(&call, limit).await?;
             if !state.question.open || until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(state);
             }
             if began.elapsed() < CALM {
                 self.pause(CALM).await;
+            }
+        }
+    }
+
+    /// Makes a call over whatever keeps the daemon from answering, until the time is up.
+    async fn persist(&self, call: &Call, until: Option<Instant>) -> Result<QuestionState, Refused> {
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let client = self.patience(left.map_or(Patience::Forever, Patience::For));
+            match client.repeat(call, http::read_json).await {
+                Err(r) if r.code == RefusedCode::Unavailable && self.start && left.is_none_or(|l| !l.is_zero()) => {
+                    self.pause(CALM.min(left.unwrap_or(CALM))).await;
+                }
+                result => return result,
             }
         }
     }

@@ -3,11 +3,21 @@
 use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthStr;
 
-use super::{Paint, View, ago, count, duration, fit, name_of, sanitize, status_paint, thousands, took, why};
-use crate::task::{Kind, Question, Stamp, Task};
+use super::question::Block;
+use super::{
+    Paint, Room, Tongue, View, ago, answer_of, count, duration, fit, name_of, sanitize, status_paint, thousands, took,
+    why,
+};
+use crate::task::{Closed, Kind, NotifyPolicy, Question, Stamp, Task};
 
 /// Lines of a command or prompt that are shown.
 const COMMAND_LINES: usize = 6;
+
+/// Closed questions that are shown: the newest ones.
+const CLOSED_MAX: usize = 6;
+
+/// The columns before a field's value.
+const INDENT: usize = 12;
 
 /// The end of a task's output.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,21 +30,18 @@ pub struct Tail {
     pub lines: usize,
 }
 
-/// A task's card and the end of its output; times are shown in `tz`. `logs` is what the reader types
-/// to see all output.
+/// A task's card and the end of its output; times are shown in `tz`, and what to type in the reader's `tongue`.
 #[must_use]
-pub fn details(task: &Task, tail: Option<&Tail>, logs: &str, view: &View, tz: &TimeZone) -> String {
+pub fn details(task: &Task, tail: Option<&Tail>, tongue: Tongue, view: &View, tz: &TimeZone) -> String {
     let mut card = Card { view, out: String::new() };
     card.head(task);
     card.what(task);
     card.times(task, tz);
     card.end(task);
-    for question in task.questions.iter().filter(|q| q.open) {
-        card.question(question);
-    }
+    card.questions(task, tongue, tz);
     card.relations(task);
     if let Some(tail) = tail {
-        card.output(tail, logs);
+        card.output(tail, &tongue.logs(task));
     }
     card.out
 }
@@ -113,6 +120,7 @@ impl Card<'_> {
         if task.run > 1 {
             self.field("run", &task.run.to_string());
         }
+        self.field("notify", notices(task.notify));
     }
 
     fn at(&self, what: &str, stamp: &Stamp, tz: &TimeZone) -> String {
@@ -147,13 +155,57 @@ impl Card<'_> {
         self.field("session", &sanitize::line(&task.session_id));
     }
 
-    fn question(&mut self, question: &Question) {
-        let mut text = sanitize::text(&question.text).trim_end().to_owned();
-        if !question.choices.is_empty() {
-            let choices: Vec<_> = question.choices.iter().map(|c| sanitize::line(c)).collect();
-            text.push_str(&format!("\n[{}]", choices.join(" / ")));
+    /// What it asked: the newest closed questions with their answers, then all that is open, in full.
+    fn questions(&mut self, task: &Task, tongue: Tongue, tz: &TimeZone) {
+        let (open, closed): (Vec<&Question>, Vec<&Question>) = task.questions.iter().partition(|q| q.open);
+        let before = closed.len().saturating_sub(CLOSED_MAX);
+        if before > 0 {
+            self.field("asked", &format!("… {} before these", count(before, "question")));
         }
-        self.field(&format!("asks {}", sanitize::line(&question.id)), &self.view.paint(Paint::Yellow, &text));
+        for question in &closed[before..] {
+            self.question("asked", task, question, tongue);
+            self.indented(&self.became(task, question, tz));
+        }
+        for question in open {
+            self.question("asks", task, question, tongue);
+            self.indented(&self.asker(question, tz));
+        }
+    }
+
+    fn question(&mut self, label: &str, task: &Task, question: &Question, tongue: Tongue) {
+        let label = format!("{:<9}", format!("{label} {}", sanitize::line(&question.id)));
+        let mut block = String::new();
+        if let Some(action) = &question.action {
+            block.push_str(&format!("{:INDENT$}to use {}\n", "", sanitize::line(&action.tool)));
+        }
+        block.push_str(&Block { task, question, tongue, room: Room::ALL, view: self.view }.lines(INDENT));
+        self.out.push_str(&format!("  {} {}", self.view.paint(Paint::Dim, &label), block.trim_start_matches(' ')));
+    }
+
+    fn indented(&mut self, text: &str) {
+        self.out.push_str(&format!("{:INDENT$}{}\n", "", self.view.paint(Paint::Dim, text)));
+    }
+
+    /// Who asked, and when.
+    fn asker(&self, question: &Question, tz: &TimeZone) -> String {
+        let mut text = self.at("asked", &question.asked_at, tz);
+        if !question.by.is_empty() {
+            text.push_str(&format!(" by {}", sanitize::line(&question.by)));
+        }
+        text
+    }
+
+    /// How a question was closed: the answer, who gave it, when.
+    fn became(&self, task: &Task, question: &Question, tz: &TimeZone) -> String {
+        match (answer_of(task, &question.id), question.closed) {
+            (Some(answer), _) => {
+                let at = self.at("answered", &answer.at, tz);
+                format!("{at} by {}: {}", sanitize::line(&answer.by), sanitize::line(&answer.text))
+            }
+            (None, Some(Closed::NoAnswer)) => self.at("no answer by", &question.closed_at, tz),
+            (None, Some(Closed::TaskEnded)) => self.at("not answered; its run ended", &question.closed_at, tz),
+            (None, Some(Closed::Answered) | None) => self.at("closed", &question.closed_at, tz),
+        }
     }
 
     fn relations(&mut self, task: &Task) {
@@ -186,14 +238,24 @@ impl Card<'_> {
     }
 }
 
+/// Which notices its owner wants.
+fn notices(policy: NotifyPolicy) -> &'static str {
+    match policy {
+        NotifyPolicy::All => "all",
+        NotifyPolicy::End => "end",
+        NotifyPolicy::Failures => "failures",
+        NotifyPolicy::None => "none",
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{NOW, task};
+    use super::super::fixtures::{NOW, permission, task};
     use super::*;
-    use crate::task::{Status, Stop};
+    use crate::task::{Answer, Status, Stop};
 
     fn show(task: &Task, tail: Option<&Tail>) -> String {
-        details(task, tail, "octo task 12 logs", &View::plain(NOW), &TimeZone::UTC)
+        details(task, tail, Tongue::Shell, &View::plain(NOW), &TimeZone::UTC)
     }
 
     #[test]
@@ -212,10 +274,11 @@ mod tests {
                     started  2025-11-20 09:57:57  (2m ago)
                     ended    2025-11-20 09:59:00  (1m ago)
           duration  1m 3s
+          notify    all
           exit code 2
           error     exit code 2
           usage     12,345 tokens in, 67 out, $0.0123
-          output    its end; `octo task 12 logs` shows all
+          output    its end; `octo task c4b1e012 logs` shows all
           │ compiling
           │ error: x
         "#);
@@ -245,10 +308,82 @@ mod tests {
           times     created  2025-11-20 09:57:50  (2m ago)
                     started  2025-11-20 09:57:57  (2m ago)
           duration  2m 3s of at most 10m 0s
+          notify    all
           stop      asked by cli: cancel
           asks q1   Also refactor the helpers?
-                    [yes / no]
+                      1  yes
+                      2  no
+                    answer: octo task c4b1e009 resume --question q1 yes
+                    asked    2025-11-20 09:59:10  (50s ago)
           output    (none)
+        "#);
+    }
+
+    #[test]
+    fn questions_are_shown_with_who_asked_and_who_answered() {
+        let lines: String = (1..=30).map(|n| format!("echo {n}\n")).collect();
+        let mut task = permission(9, "command", &lines);
+        let closed = |n: usize, how: Closed| Question {
+            id: format!("q{n}"),
+            text: format!("Delete file {n}?"),
+            asked_at: Stamp::from_millis(NOW - 100_000),
+            by: "octo ask".into(),
+            closed: Some(how),
+            closed_at: Stamp::from_millis(NOW - 90_000),
+            ..Question::default()
+        };
+        task.questions[0].id = "q9".into();
+        task.questions[0].deadline = Stamp::from_millis(NOW + 540_000);
+        for n in (1..=8).rev() {
+            let how = match n {
+                7 => Closed::NoAnswer,
+                8 => Closed::TaskEnded,
+                _ => Closed::Answered,
+            };
+            task.questions.insert(0, closed(n, how));
+        }
+        task.answers = (1..=6)
+            .map(|n| Answer {
+                question: format!("q{n}"),
+                text: "yes".into(),
+                by: "telegram:4711".into(),
+                at: Stamp::from_millis(NOW - 90_000),
+                ..Answer::default()
+            })
+            .collect();
+        let shown = show(&task, None);
+        assert!(shown.contains("$ echo 1\n") && shown.contains("  echo 30\n"), "the whole action: {shown}");
+        let short: String =
+            shown.lines().filter(|l| !l.trim_start().starts_with("echo ")).map(|l| format!("{l}\n")).collect();
+        insta::assert_snapshot!(short, @r#"
+        ? paused (permission)  #9 c4b1e009
+          command   make -C /srv/project9 test && echo done
+          folder    /srv
+          times     created  2025-11-20 09:57:50  (2m ago)
+                    started  2025-11-20 09:57:57  (2m ago)
+          duration  2m 3s
+          notify    all
+          asked     … 2 questions before these
+          asked q3  Delete file 3?
+                    answered 2025-11-20 09:58:30  (1m ago) by telegram:4711: yes
+          asked q4  Delete file 4?
+                    answered 2025-11-20 09:58:30  (1m ago) by telegram:4711: yes
+          asked q5  Delete file 5?
+                    answered 2025-11-20 09:58:30  (1m ago) by telegram:4711: yes
+          asked q6  Delete file 6?
+                    answered 2025-11-20 09:58:30  (1m ago) by telegram:4711: yes
+          asked q7  Delete file 7?
+                    no answer by 2025-11-20 09:58:30  (1m ago)
+          asked q8  Delete file 8?
+                    not answered; its run ended 2025-11-20 09:58:30  (1m ago)
+          asks q9   to use Bash
+                    in /srv/work
+                    $ echo 1
+                      1  allow
+                      2  allow for this task
+                      3  deny
+                    answer within 9m 0s: octo task c4b1e009 resume --question q9 allow
+                    asked    2025-11-20 09:59:10  (50s ago) by claude
         "#);
     }
 
@@ -264,11 +399,18 @@ mod tests {
         task.questions = super::super::fixtures::task(4, Status::Paused).questions;
         evil.clone_into(&mut task.questions[0].text);
         evil.clone_into(&mut task.questions[0].id);
+        evil.clone_into(&mut task.questions[0].by);
+        task.questions.push(permission(4, evil, evil).questions.remove(0));
+        let answered = Question { id: "q7".into(), text: evil.into(), ..Question::default() };
+        task.questions.push(answered);
+        task.answers.push(Answer { question: "q7".into(), text: evil.into(), by: evil.into(), ..Answer::default() });
         task.questions[0].choices.push(evil.to_owned());
         task.stop =
             Some(Stop { by: evil.into(), at: Stamp::default(), reason: evil.into(), extra: serde_json::Map::new() });
         let shown = show(&task, Some(&Tail { bytes: evil.into(), from: 0, lines: 9 }));
         assert_eq!(sanitize::text(&shown), shown);
-        assert!(!shown.contains("pwned") && shown.contains("xy"));
+        // Just the action hides nothing: its controls are spelt out.
+        let rest: Vec<&str> = shown.lines().filter(|l| !l.contains("\\u{1b}")).collect();
+        assert!(!rest.join("\n").contains("pwned") && shown.contains("xy"), "{shown}");
     }
 }

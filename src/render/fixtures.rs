@@ -1,6 +1,9 @@
 //! Records for the tests of rendering.
 
-use crate::task::{Kind, Notice, NoticeKind, Question, Stamp, Status, Step, Task, TaskId};
+use crate::task::{
+    ALLOW, ALLOW_FOR_TASK, Action, DENY, Kind, Notice, NoticeKind, PERMISSION, Question, Stamp, Status, Step, Task,
+    TaskId,
+};
 
 /// "Now" in these tests.
 pub(crate) const NOW: i64 = 1_763_632_800_000;
@@ -45,6 +48,26 @@ pub(crate) fn task(number: u64, status: Status) -> Task {
         task.result = "compiling\nerror: missing semicolon\n".to_owned();
     }
     debug_assert_eq!(task.kind, Kind::Process);
+    task
+}
+
+/// A task that wants its owner's permission for this.
+pub(crate) fn permission(number: u64, format: &str, what: &str) -> Task {
+    let mut task = task(number, Status::Paused);
+    task.paused_reason = PERMISSION.to_owned();
+    let question = &mut task.questions[0];
+    question.kind = PERMISSION.to_owned();
+    question.text.clear();
+    question.choices = [ALLOW, ALLOW_FOR_TASK, DENY].map(str::to_owned).into();
+    question.by = "claude".to_owned();
+    question.action = Some(Action {
+        tool: if format == "diff" { "Edit" } else { "Bash" }.to_owned(),
+        folder: "/srv/work".to_owned(),
+        what: what.to_owned(),
+        format: format.to_owned(),
+        digest: "d1ge57".to_owned(),
+        ..Action::default()
+    });
     task
 }
 

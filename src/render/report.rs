@@ -1,12 +1,14 @@
 //! What `octo status` shows.
 
-use super::{Paint, View, ago, sanitize};
+use super::{Paint, View, ago, count, sanitize, waiting};
+use crate::bridge::Health;
 use crate::command::StatusReport;
 use crate::task::{Stamp, Status};
 
-/// The daemon's state, its settings and where each came from; lines are ended.
+/// The daemon's state, its bridges, its settings and where each came from; lines are ended. `list` says where open
+/// questions are seen.
 #[must_use]
-pub fn report(status: &StatusReport, view: &View) -> String {
+pub fn report(status: &StatusReport, list: &str, view: &View) -> String {
     let mut out = String::new();
     let mut field = |label: &str, value: &str| {
         out.push_str(&format!("{} {}\n", view.paint(Paint::Dim, &format!("{label:<10}")), value));
@@ -17,6 +19,10 @@ pub fn report(status: &StatusReport, view: &View) -> String {
     let over = if status.slots_used > status.slots { " (answered tasks may go over the limit)" } else { "" };
     field("slots", &format!("{} of {} in use{over}", status.slots_used, status.slots));
     field("tasks", &counts(status));
+    if status.open_questions > 0 {
+        let told = format!("{}: {list}", waiting(status.open_questions));
+        field("questions", &view.paint(Paint::Yellow, &told));
+    }
     if !status.degraded.is_empty() {
         field("degraded", &view.paint(Paint::Red, &sanitize::line(&status.degraded)));
     }
@@ -24,7 +30,11 @@ pub fn report(status: &StatusReport, view: &View) -> String {
         field("problem", &view.paint(Paint::Yellow, &sanitize::line(problem)));
     }
     for bridge in &status.bridges {
-        field("bridge", &bridge_line(bridge));
+        let (line, problem) = bridge_line(bridge);
+        field("bridge", &line);
+        if !problem.is_empty() {
+            field("", &view.paint(Paint::Yellow, &problem));
+        }
     }
     settings(status, view, &mut out);
     out
@@ -38,13 +48,22 @@ fn counts(status: &StatusReport) -> String {
     if said.is_empty() { "none".to_owned() } else { said.join(", ") }
 }
 
-/// A bridge says its own story; known are `name` and `health`.
-fn bridge_line(bridge: &serde_json::Value) -> String {
-    let text = |key: &str| bridge.get(key).and_then(|v| v.as_str()).map(sanitize::line);
-    match (text("name"), text("health")) {
-        (Some(name), Some(health)) => format!("{name}: {health}"),
-        _ => sanitize::line(&bridge.to_string()),
+/// How a bridge is and what it still owes, and why it is not well.
+fn bridge_line(bridge: &serde_json::Value) -> (String, String) {
+    let Ok(health) = serde_json::from_value::<Health>(bridge.clone()) else {
+        return (sanitize::line(&bridge.to_string()), String::new());
+    };
+    if health.name.is_empty() {
+        return (sanitize::line(&bridge.to_string()), String::new());
     }
+    let owed = match health.owed {
+        0 => String::new(),
+        n => format!(", {} not delivered", count(n, "notice")),
+    };
+    (
+        format!("{}: {}{owed}", sanitize::line(&health.name), sanitize::line(&health.health)),
+        sanitize::line(&health.problem),
+    )
 }
 
 /// What somebody set. Defaults are many and dull: just where they can be seen.
@@ -90,7 +109,7 @@ mod tests {
             source: source.into(),
         };
         let status = StatusReport {
-            open_questions: 0,
+            open_questions: 2,
             pid: 4711,
             version: "0.1.0".into(),
             workspace: "/srv/work".into(),
@@ -105,23 +124,31 @@ mod tests {
                 setting("ADDITIONAL_CLAUDE_ARGS", "--verbose\x1b[2J", ".env"),
                 setting("OCTO_LOG", "", "default"),
             ],
-            bridges: vec![serde_json::json!({"name": "telegram", "health": "polling"})],
+            bridges: vec![
+                serde_json::json!({"name": "telegram", "health": "polling", "owed": 0}),
+                serde_json::json!({"name": "other", "health": "not reachable", "owed": 3, "problem": "429: too many\x1b[2J requests"}),
+                serde_json::json!("odd"),
+            ],
             notice_seq: 9,
         };
-        insta::assert_snapshot!(report(&status, &View::plain(NOW)), @r#"
+        insta::assert_snapshot!(report(&status, "`octo tasks` lists them", &View::plain(NOW)), @r#"
         daemon     pid 4711, version 0.1.0, started 1m ago
         workspace  /srv/work
         slots      4 of 3 in use (answered tasks may go over the limit)
         tasks      4 running, 12 completed
+        questions  2 questions wait: `octo tasks` lists them
         degraded   no space left on device
         problem    1 record in quarantine
         bridge     telegram: polling
+        bridge     other: not reachable, 3 notices not delivered
+                   429: too many requests
+        bridge     "odd"
         settings
           ADDITIONAL_CLAUDE_ARGS  --verbose  (.env)
           2 more at their defaults; `octo status --json` lists all
         "#);
         let dull = StatusReport { settings: status.settings[2..].to_vec(), ..status };
-        let last = report(&dull, &View::plain(NOW)).lines().last().unwrap().to_owned();
+        let last = report(&dull, "", &View::plain(NOW)).lines().last().unwrap().to_owned();
         assert_eq!(last, "settings   all at their defaults; `octo status --json` lists them");
     }
 }

@@ -200,6 +200,30 @@ pub fn bytes(bytes: &[u8]) -> String {
     out
 }
 
+/// A text of which every character counts, such as a command that a person is to approve: nothing vanishes. What
+/// would drive the terminal, or draw nothing, is shown by its number: `\u{1b}`.
+#[must_use]
+pub fn exact(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(text.len());
+    let mut marks = 0;
+    for c in text.chars() {
+        let mark = !c.is_control() && c.width() == Some(0);
+        marks = if mark { marks + 1 } else { 0 };
+        let shown = matches!(c, '\n' | '\t')
+            || !(c.is_control()
+                || is_invisible(c)
+                || matches!(c, '\u{2028}' | '\u{2029}')
+                || marks > u32::from(MARKS_MAX));
+        if shown {
+            out.push(c);
+        } else {
+            let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+        }
+    }
+    out
+}
+
 /// A text for one line: cleaned, its lines joined by spaces.
 #[must_use]
 pub fn line(text: &str) -> String {
@@ -262,6 +286,17 @@ mod tests {
         assert_eq!(line("  make\n\tall\x1b[2J 'a  b' \r\n "), "make all 'a  b'");
     }
 
+    #[test]
+    fn what_is_to_be_approved_hides_nothing() {
+        assert_eq!(exact("ls -l\n\tx é日"), "ls -l\n\tx é日");
+        assert_eq!(exact("true \x1b]0;; rm -rf ~ \x07\r\n"), "true \\u{1b}]0;; rm -rf ~ \\u{7}\\u{d}\n");
+        assert_eq!(exact("a\u{202e}b\u{200b}c\u{2028}"), "a\\u{202e}b\\u{200b}c\\u{2028}");
+        assert_eq!(
+            exact(&format!("e{}", "\u{301}".repeat(10))),
+            format!("e{}\\u{{301}}\\u{{301}}", "\u{301}".repeat(8))
+        );
+    }
+
     /// Bytes that are rich in what matters.
     fn dirt() -> impl Strategy<Value = Vec<u8>> {
         let bit = prop_oneof![
@@ -288,6 +323,14 @@ mod tests {
             let clean = bytes(&dirty);
             prop_assert!(clean.chars().all(is_safe), "{clean:?}");
             prop_assert_eq!(text(&clean), clean);
+        }
+
+        #[test]
+        fn what_is_exact_is_clean_and_loses_no_visible_character(dirty in dirt()) {
+            let dirty = String::from_utf8_lossy(&dirty);
+            let shown = exact(&dirty);
+            prop_assert_eq!(text(&shown), shown.clone());
+            prop_assert!(shown.chars().count() >= dirty.chars().count());
         }
 
         #[test]

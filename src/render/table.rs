@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use super::{Paint, View, ago, duration, fit, sanitize, status_paint, thousands, took, why};
+use super::{Paint, View, ago, duration, fit, question_line, sanitize, status_paint, thousands, took, why};
 use crate::command::Listing;
 use crate::task::Task;
 
@@ -121,6 +121,12 @@ impl<'a> Row<'a> {
         line.push_str(&title);
         out.push_str(line.trim_end());
         out.push('\n');
+        if let Some(question) = self.task.questions.iter().find(|q| q.open) {
+            let indent = w.number + 3;
+            let text = question_line(question);
+            let text = view.width.map_or(text.clone(), |all| fit(&text, all.saturating_sub(indent).max(8)));
+            out.push_str(&format!("{:indent$}{}\n", "", view.paint(Paint::Yellow, &text)));
+        }
     }
 }
 
@@ -163,6 +169,7 @@ mod tests {
         insta::assert_snapshot!(list(&listing(), LIMITS, &view), @r#"
         ▶ #12 c4b1e012  running            2m 3s          make -C /srv/project1…
         ? #9  c4b1e009  paused (question)  2m 3s          make -C /srv/project9…
+              Also refactor the helpers?  [yes / no]
         … #13 c4b1e013  dispatched                        make -C /srv/project1…
         ✓ #11 c4b1e011  completed          1m 3s  1m ago  make -C /srv/project1…
         ✗ #10 c4b1e010  failed (exit 2)    1m 3s  1m ago  make -C /srv/project1…

@@ -12,7 +12,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use octo::task::{Notice, NoticeKind, Stamp, Status, Step, Task};
+use octo::command::{QuestionRequest, QuestionState, ResumeRequest};
+use octo::task::{Answer, Closed, Notice, NoticeKind, Question, Stamp, Status, Step, Task};
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
@@ -28,6 +29,17 @@ pub(crate) struct Facts {
     pub(crate) stopping: bool,
     /// How many clients follow the log at present.
     pub(crate) followers: usize,
+    /// How many requests asked something, repeated ones included.
+    pub(crate) asks: usize,
+    /// Notices are held back.
+    pub(crate) hold: bool,
+    /// The answer to an asking is lost once: the connection is cut behind it.
+    pub(crate) cut_off: bool,
+    /// Whether there is a bridge, and who sent its pairing code.
+    pub(crate) bridge: bool,
+    pub(crate) candidate: Option<Value>,
+    /// How a pairing was decided.
+    pub(crate) decided: Option<bool>,
 }
 
 #[derive(Clone, Default)]
@@ -111,17 +123,29 @@ impl Fake {
             task.take(Step::End(status), &Stamp::from_millis(1_000)).unwrap();
             task.exit_code = Some(i32::from(status != Status::Completed) * 3);
             result.clone_into(&mut task.result);
-            let notice = Notice {
-                rev: task.rev,
-                seq: facts.notices.len() as u64 + 1,
-                kind: NoticeKind::of_end(status).unwrap(),
-                at: Stamp::default(),
-                to: Default::default(),
-                question: String::new(),
-                extra: Map::new(),
-            };
-            facts.notices.push(json!({"notice": notice, "task": task}));
+            for question in task.questions.iter_mut().filter(|q| q.open) {
+                question.open = false;
+                question.closed = Some(Closed::TaskEnded);
+            }
+            facts.raise(number - 1, NoticeKind::of_end(status).unwrap(), "");
         });
+    }
+
+    /// The task with this number asks; returns the question's id.
+    pub(crate) fn asks(&self, number: usize, question: Question) -> String {
+        let mut id = String::new();
+        self.change(|facts| id = facts.ask(number - 1, question));
+        id
+    }
+
+    /// Somebody else answers a question.
+    pub(crate) fn answers(&self, number: usize, question: &str, text: &str, by: &str) {
+        self.change(|facts| facts.answer(number - 1, question, text, by, ""));
+    }
+
+    /// A question's time is over.
+    pub(crate) fn lapses(&self, number: usize, question: &str) {
+        self.change(|facts| facts.close(number - 1, question, Closed::NoAnswer));
     }
 
     /// The command, set up so that it finds this workspace and never starts a daemon.
@@ -139,6 +163,61 @@ impl Fake {
 
     pub(crate) fn history(&self) -> PathBuf {
         Path::new(self.dir.path()).join("home/data/octo/history")
+    }
+}
+
+impl Facts {
+    fn raise(&mut self, task: usize, kind: NoticeKind, question: &str) {
+        let task = &self.tasks[task];
+        let notice = Notice {
+            rev: task.rev,
+            seq: self.notices.len() as u64 + 1,
+            kind,
+            at: Stamp::default(),
+            to: Default::default(),
+            question: question.to_owned(),
+            extra: Map::new(),
+        };
+        self.notices.push(json!({"notice": notice, "task": task}));
+    }
+
+    fn ask(&mut self, task: usize, question: Question) -> String {
+        let asker = &mut self.tasks[task];
+        if asker.status == Status::Running {
+            asker.take(Step::Pause, &Stamp::from_millis(0)).unwrap();
+        }
+        let id = format!("q{}", asker.questions.len() + 1);
+        asker.questions.push(Question { id: id.clone(), open: true, ..question });
+        self.raise(task, NoticeKind::Question, &id);
+        id
+    }
+
+    fn answer(&mut self, task: usize, question: &str, text: &str, by: &str, key: &str) {
+        let at = Stamp::from_millis(0);
+        let answer = Answer {
+            question: question.to_owned(),
+            text: text.to_owned(),
+            by: by.to_owned(),
+            key: key.to_owned(),
+            at,
+            ..Answer::default()
+        };
+        self.tasks[task].answers.push(answer);
+        self.close(task, question, Closed::Answered);
+    }
+
+    fn close(&mut self, task: usize, question: &str, how: Closed) {
+        let asker = &mut self.tasks[task];
+        let found = asker.questions.iter_mut().find(|q| q.id == question).unwrap();
+        (found.open, found.closed) = (false, Some(how));
+        if asker.status == Status::Paused && !asker.questions.iter().any(|q| q.open) {
+            asker.take(Step::Run, &Stamp::from_millis(0)).unwrap();
+        }
+        self.raise(task, NoticeKind::Closed, question);
+    }
+
+    fn position(&self, id: &str) -> Option<usize> {
+        self.tasks.iter().position(|t| t.id.as_str() == id || t.number.to_string() == id)
     }
 }
 
@@ -168,6 +247,11 @@ fn router(shared: Shared) -> Router {
         .route("/background-agents/{id}", get(one))
         .route("/background-agents/{id}/stop", post(stop))
         .route("/background-agents/{id}/logs", get(logs))
+        .route("/background-agents/{id}/questions", post(ask))
+        .route("/background-agents/{id}/questions/{question}", get(look))
+        .route("/background-agents/{id}/resume", post(resume))
+        .route("/bridges/{bridge}/pairing", post(open_pairing).get(candidate))
+        .route("/bridges/{bridge}/pairing/decision", post(decide))
         .with_state(shared)
 }
 
@@ -208,14 +292,14 @@ async fn notices(State(shared): State<Shared>, Query(asked): Asked) -> Response 
         return Json(json!({"notices": [], "cursor": newest})).into_response();
     }
     let after: usize = asked["after"].parse().unwrap();
-    let look = |facts: &Facts| (facts.notices.len() > after || facts.stopping).then_some(());
+    let look = |facts: &Facts| (facts.notices.len() > after && !facts.hold || facts.stopping).then_some(());
     shared.wait(asked.get("wait"), look).await;
     let facts = shared.facts.lock().unwrap();
     if facts.stopping {
         return stopping();
     }
-    let page = facts.notices.get(after..).unwrap_or_default();
-    Json(json!({"notices": page, "cursor": after.max(facts.notices.len())})).into_response()
+    let page = facts.notices.get(after..).filter(|_| !facts.hold).unwrap_or_default();
+    Json(json!({"notices": page, "cursor": after + page.len()})).into_response()
 }
 
 async fn list(State(shared): State<Shared>) -> Response {
@@ -240,8 +324,9 @@ async fn start(State(shared): State<Shared>, Json(body): Json<Value>) -> Respons
 }
 
 async fn one(State(shared): State<Shared>, Segment(id): Segment<String>, Query(asked): Asked) -> Response {
-    let ended = |facts: &Facts| facts.tasks.iter().any(|t| t.status.is_ended()).then_some(());
-    shared.wait(asked.get("wait"), ended).await;
+    let new = |task: &Task| task.questions.iter().any(|q| q.open && Some(&q.id) != asked.get("seen"));
+    let told = |facts: &Facts| facts.tasks.iter().any(|t| t.status.is_ended() || new(t)).then_some(());
+    shared.wait(asked.get("wait"), told).await;
     match shared.task(&id) {
         Some(task) => Json(task).into_response(),
         None => refuse(404, "not_found", &format!("no such task: {id}")),
@@ -254,6 +339,122 @@ async fn stop(State(shared): State<Shared>, Segment(id): Segment<String>) -> Res
         Some(task) => Json(task).into_response(),
         None => refuse(404, "not_found", &format!("no such task: {id}")),
     }
+}
+
+fn state_of(task: &Task, question: &Question) -> QuestionState {
+    let answer = task.answers.iter().find(|a| a.question == question.id).cloned();
+    QuestionState { question: question.clone(), answer }
+}
+
+async fn ask(
+    State(shared): State<Shared>,
+    Segment(id): Segment<String>,
+    Json(asked): Json<QuestionRequest>,
+) -> Response {
+    let mut facts = shared.facts.lock().unwrap();
+    facts.asks += 1;
+    let Some(task) = facts.position(&id) else { return refuse(404, "not_found", &format!("no such task: {id}")) };
+    if facts.tasks[task].status.is_ended() {
+        return refuse(409, "conflict", &format!("task {id} has ended: nobody would wait for the answer"));
+    }
+    if !facts.tasks[task].questions.iter().any(|q| q.key == asked.key) {
+        let millis = |s: u64| i64::try_from(s).unwrap() * 1000;
+        let deadline = Stamp::from_millis(jiff::Timestamp::now().as_millisecond() + millis(asked.timeout));
+        facts.ask(
+            task,
+            Question {
+                text: asked.text,
+                choices: asked.choices,
+                key: asked.key.clone(),
+                by: asked.by,
+                deadline: if asked.timeout > 0 { deadline } else { Stamp::default() },
+                ..Question::default()
+            },
+        );
+        shared.changed.notify_waiters();
+    }
+    if std::mem::take(&mut facts.cut_off) {
+        // More is promised than comes: as if the daemon died while it answered.
+        let torn = futures_util::stream::once(async { Err::<String, _>(std::io::Error::other("killed")) });
+        return axum::body::Body::from_stream(torn).into_response();
+    }
+    let task = &facts.tasks[task];
+    let question = task.questions.iter().find(|q| q.key == asked.key).unwrap();
+    (StatusCode::CREATED, Json(state_of(task, question))).into_response()
+}
+
+async fn look(
+    State(shared): State<Shared>,
+    Segment((id, question)): Segment<(String, String)>,
+    Query(asked): Asked,
+) -> Response {
+    let find = |facts: &Facts| {
+        let task = &facts.tasks[facts.position(&id)?];
+        task.questions.iter().find(|q| q.id == question).map(|q| state_of(task, q))
+    };
+    let closed = |facts: &Facts| find(facts).filter(|found| !found.question.open);
+    shared.wait(asked.get("wait"), closed).await;
+    let found = find(&shared.facts.lock().unwrap());
+    match found {
+        Some(found) => Json(found).into_response(),
+        None => refuse(404, "not_found", "no such question"),
+    }
+}
+
+/// The first answer wins; the same key again is the same answer.
+async fn resume(
+    State(shared): State<Shared>,
+    Segment(id): Segment<String>,
+    headers: axum::http::HeaderMap,
+    Json(given): Json<ResumeRequest>,
+) -> Response {
+    let mut facts = shared.facts.lock().unwrap();
+    let Some(number) = facts.position(&id) else { return refuse(404, "not_found", &format!("no such task: {id}")) };
+    let task = &facts.tasks[number];
+    if task.answers.iter().any(|a| a.key == given.key) {
+        return Json(task.clone()).into_response();
+    }
+    let open: Vec<&Question> = task.questions.iter().filter(|q| q.open).collect();
+    let named = given.question.as_ref().map(|id| task.questions.iter().find(|q| q.id == *id).unwrap());
+    let question = match (named, open.as_slice()) {
+        (Some(question), _) => question,
+        (None, [one]) if !one.is_permission() => one,
+        (None, []) => return refuse(409, "conflict", &format!("task {id} asks nothing")),
+        (None, _) => return refuse(409, "conflict", &format!("task {id} asks for a permission, or several things")),
+    };
+    if let Some(answer) = task.answers.iter().find(|a| a.question == question.id) {
+        let message = format!("{} was already answered by {} at 12:03: {}", question.id, answer.by, answer.text);
+        return refuse(409, "conflict", &message);
+    }
+    let Some(text) = question.accepts(&given.answer) else {
+        return refuse(400, "bad_request", "that is no answer");
+    };
+    let (qid, by) = (question.id.clone(), headers["x-octo-client"].to_str().unwrap().to_owned());
+    facts.answer(number, &qid, &text, &by, &given.key);
+    shared.changed.notify_waiters();
+    Json(facts.tasks[number].clone()).into_response()
+}
+
+fn no_bridge() -> Response {
+    refuse(404, "not_found", "no bridge to telegram is set up")
+}
+
+async fn open_pairing(State(shared): State<Shared>) -> Response {
+    if !shared.facts.lock().unwrap().bridge {
+        return no_bridge();
+    }
+    Json(json!({"code": "ABCD2345"})).into_response()
+}
+
+async fn candidate(State(shared): State<Shared>, Query(asked): Asked) -> Response {
+    let sent = |facts: &Facts| if facts.bridge { facts.candidate.clone() } else { Some(Value::Null) };
+    Json(shared.wait(asked.get("wait"), sent).await).into_response()
+}
+
+async fn decide(State(shared): State<Shared>, Json(decision): Json<Value>) -> Response {
+    shared.facts.lock().unwrap().decided = decision["accept"].as_bool();
+    shared.changed.notify_waiters();
+    Json(json!({})).into_response()
 }
 
 /// Followed logs never end by themselves here: a test ends them.

@@ -6,14 +6,20 @@ use std::time::Duration;
 
 use expectrl::session::OsSession;
 use expectrl::{ControlCode, Eof, Expect, Regex, Session};
-use octo::task::Status;
+use octo::task::{Question, Status};
 
 use super::fake::Fake;
 
 fn open(fake: &Fake) -> OsSession {
+    open_telling(fake, "")
+}
+
+/// A REPL that tells something before its first prompt.
+fn open_telling(fake: &Fake, told: &str) -> OsSession {
     let mut repl = Session::spawn(fake.octo()).unwrap();
     repl.set_expect_timeout(Some(Duration::from_secs(20)));
     repl.get_process_mut().set_window_size(100, 30).unwrap();
+    repl.expect(told).unwrap();
     repl.expect("octo> ").unwrap();
     repl
 }
@@ -161,14 +167,157 @@ fn piped_commands_are_answered_for_programs_and_the_end_leaves_at_once() {
     let mut fake = Fake::new();
     fake.serve();
     let mut child = fake.octo().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let input = "/bg echo 'a  b'\n\n/bg frobnicate it\n/bg list\n/quit\n/bg never\n";
+    fake.runs("asks");
+    fake.asks(1, question("Go on?", &["yes", "no"]));
+    let input =
+        "/bg echo 'a  b'\n\n/bg frobnicate it\n/bg list\n/task 1 resume Yes\n/task 1 resume no\n/quit\n/bg never\n";
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(out.starts_with("c4b1e001\n▶ #1 c4b1e001  running"), "{out}");
+    assert!(out.starts_with("c4b1e002\n? #1 c4b1e001  paused"), "{out}");
+    assert!(out.contains("Go on?  [yes / no]") && !out.contains("answered"), "{out}");
     assert!(err.starts_with("error: `frobnicate` is no program") && err.contains("hint: "), "{err}");
+    assert!(err.contains("error: task 1 asks nothing"), "{err}");
     assert_eq!(output.status.code(), Some(2));
     let facts = fake.facts();
     assert_eq!(facts.starts.len(), 1);
     assert_eq!(facts.starts[0]["command"], "echo 'a  b'");
+    assert_eq!((facts.tasks[0].answers.len(), facts.tasks[0].answers[0].text.as_str()), (1, "yes"));
+}
+
+fn question(text: &str, choices: &[&str]) -> Question {
+    let choices = choices.iter().map(|c| (*c).to_owned()).collect();
+    Question { text: text.to_owned(), choices, kind: "question".to_owned(), ..Question::default() }
+}
+
+fn permission(format: &str, what: &str) -> Question {
+    let action = octo::task::Action {
+        tool: "Bash".to_owned(),
+        folder: "/srv".to_owned(),
+        what: what.to_owned(),
+        format: format.to_owned(),
+        ..octo::task::Action::default()
+    };
+    Question {
+        kind: "permission".to_owned(),
+        action: Some(action),
+        ..question("", &["allow", "allow for this task", "deny"])
+    }
+}
+
+#[test]
+fn a_question_appears_at_once_and_is_answered_with_the_line_it_shows() {
+    let mut fake = Fake::new();
+    fake.serve();
+    fake.runs("deploy.sh");
+    let mut repl = open(&fake);
+    repl.send("/tas").unwrap();
+    repl.expect("/ta").unwrap();
+    fake.asks(1, question("Deploy\x1b]0;pwned\x07 it?\nTests are green.", &["yes", "not now"]));
+    for part in ["? #1 c4b1e001", "asks: deploy.sh", "Deploy it?", "Tests are green.", "1  yes", "2  not now"] {
+        repl.expect(part).unwrap();
+    }
+    repl.expect("/task 1 resume yes\r\n").unwrap();
+    // What was being typed is still there, and the number of the task is completed, then the answer.
+    repl.expect(Regex("octo> .*/tas")).unwrap();
+    repl.send("k \t resume n\t\r").unwrap();
+    repl.expect("answered not now to q1: Deploy it? Tests are green.").unwrap();
+    let rest = repl.expect("octo> ").unwrap();
+    assert!(!String::from_utf8_lossy(rest.before()).contains("answered by"), "its own answer is no news");
+    // Somebody else is first, and a late answer hears of it. Its own closing was not told before that.
+    fake.asks(1, question("And now?", &[]));
+    repl.expect("/task 1 resume ANSWER").unwrap();
+    fake.answers(1, "q2", "later", "telegram:4711");
+    let rest = repl.expect("answered by Telegram at").unwrap();
+    assert!(!String::from_utf8_lossy(rest.before()).contains("answered by REPL"));
+    repl.send("/task 1 resume --question q2 never\r").unwrap();
+    repl.expect("q2 was already answered by telegram:4711 at 12:03: later").unwrap();
+    repl.expect("octo> ").unwrap();
+    leave(repl);
+    let facts = fake.facts();
+    let answers: Vec<_> = facts.tasks[0].answers.iter().map(|a| (a.text.as_str(), a.by.as_str())).collect();
+    assert_eq!(answers, [("not now", "repl"), ("later", "telegram:4711")]);
+}
+
+#[test]
+fn an_answer_is_for_the_question_that_was_seen() {
+    let mut fake = Fake::new();
+    fake.serve();
+    fake.runs("loop.sh");
+    fake.asks(1, question("Delete a?", &["yes", "no"]));
+    let mut repl = open_telling(&fake, "Delete a?");
+    // The next question is open, and this REPL has not heard of it: its notices are held back.
+    fake.change(|facts| facts.hold = true);
+    fake.answers(1, "q1", "no", "cli");
+    fake.asks(1, question("Delete everything?", &["yes", "no"]));
+    repl.send("/task 1 resume yes\r").unwrap();
+    repl.expect("q1 was already answered by cli").unwrap();
+    assert!(fake.facts().tasks[0].questions[1].open);
+    fake.change(|facts| facts.hold = false);
+    repl.expect("Delete everything?").unwrap();
+    repl.expect("/task 1 resume yes\r\n").unwrap();
+    // Two are open: which one is meant has to be said.
+    fake.asks(1, question("Delete nothing?", &["yes", "no"]));
+    repl.expect("resume --question q3 yes").unwrap();
+    repl.send("/task 1 resume yes\r").unwrap();
+    repl.expect("say which one is meant: q2, q3").unwrap();
+    repl.send("/task 1 resume --question q3 yes\r").unwrap();
+    repl.expect("answered yes to q3").unwrap();
+    repl.send("/task 1 resume\r").unwrap();
+    repl.expect("Delete everything?").unwrap();
+    repl.expect("octo> ").unwrap();
+    leave(repl);
+    assert!(fake.facts().tasks[0].questions[1].open);
+}
+
+#[test]
+fn a_permission_shows_the_whole_action_and_is_given_by_its_id_alone() {
+    let mut fake = Fake::new();
+    fake.serve();
+    fake.runs("claude -p x");
+    let mut repl = open(&fake);
+    fake.asks(1, permission("command", "rm -rf \x1b]0; build"));
+    repl.expect("wants to use Bash").unwrap();
+    repl.expect("$ rm -rf \\u{1b}]0; build").unwrap();
+    repl.expect("/task 1 resume --question q1 allow\r\n").unwrap();
+    repl.send("/task 1 resume yes\r").unwrap();
+    repl.expect("asks for a permission").unwrap();
+    repl.expect("octo> ").unwrap();
+    repl.send("/task 1 resume --question q1 de\t\r").unwrap();
+    repl.expect("answered deny to q1: Bash: rm -rf").unwrap();
+    let diff: String = (1..=30).map(|n| format!("+line {n}\n")).collect();
+    fake.asks(1, permission("diff", &diff));
+    repl.expect("\x1b[32m+line 20\x1b[0m").unwrap();
+    repl.expect("… 10 more lines: /task 1 shows all").unwrap();
+    repl.send("/task 1\r").unwrap();
+    repl.expect("+line 30").unwrap();
+    repl.expect("octo> ").unwrap();
+    leave(repl);
+    assert_eq!(fake.facts().tasks[0].answers.len(), 1);
+}
+
+#[test]
+fn open_questions_stand_first_whenever_somebody_comes_back() {
+    let mut fake = Fake::new();
+    fake.serve();
+    fake.runs("deploy.sh");
+    fake.runs("make test");
+    fake.asks(1, question("Deploy it?", &["yes", "no"]));
+    fake.ends(2, Status::Completed, "");
+    for turn in 0..2 {
+        let mut repl = Session::spawn(fake.octo()).unwrap();
+        repl.set_expect_timeout(Some(Duration::from_secs(20)));
+        repl.expect("1 question waits:").unwrap();
+        repl.expect("/task 1 resume yes").unwrap();
+        let rest = repl.expect("octo> ").unwrap();
+        let away = String::from_utf8_lossy(rest.before()).contains("While you were away:");
+        assert_eq!(away, turn == 0, "ends are told once, what waits each time");
+        repl.expect("1 question waits: /recap shows it").unwrap();
+        repl.send("/recap\r").unwrap();
+        repl.expect("1 question waits:").unwrap();
+        repl.expect("Deploy it?").unwrap();
+        repl.expect("Lately:").unwrap();
+        repl.expect("octo> ").unwrap();
+        leave(repl);
+    }
 }

@@ -127,7 +127,7 @@ impl Story {
             5..7 => drop(self.ask_about(|id| Ask::Stop { id, reason: String::new() })),
             7..9 => drop(self.ask_about(|id| Ask::Retry { id })),
             9 => self.remove(),
-            10..13 => self.world(),
+            10..12 => self.world(),
             14 => {
                 let n = 1 + self.dice.below(4) as u64;
                 self.lab().store.fail_next(n);
@@ -140,7 +140,7 @@ impl Story {
                 let slow = self.dice.below(2) == 0;
                 self.lab().runs.slow(slow);
             }
-            17 if self.dice.below(2) == 0 => self.question(),
+            12 => self.question(),
             17 => self.poke_twice_with_a_retry(),
             13 => self.answer(),
             18 => self.lab().pass(1),
@@ -170,8 +170,10 @@ impl Story {
     }
 
     fn answer(&mut self) {
-        let Some(id) = self.any() else { return };
-        let (n, by) = (1 + self.dice.below(3), format!("surface{}", self.dice.below(3)));
+        let asked: Vec<(TaskId, usize)> =
+            self.asked.iter().map(|(id, _, q)| (*id, q.trim_start_matches('q').parse().unwrap())).collect();
+        let Some((id, n)) = self.dice.one_of(&asked) else { return };
+        let by = format!("surface{}", self.dice.below(3));
         self.keys += 1;
         let request =
             ResumeRequest { answer: by.clone(), question: Some(format!("q{n}")), key: format!("a{}", self.keys) };

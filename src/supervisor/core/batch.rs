@@ -212,6 +212,15 @@ impl Core {
         self.pending.dirty.contains(&id)
     }
 
+    /// How many tasks of the present batch give their slot back because they pause.
+    pub(super) fn unsaved_pauses(&self) -> usize {
+        let held = |undo: &Undo| matches!(undo, Undo::Live(old) if old.holds_slot());
+        let paused = |id: &TaskId| {
+            self.live.get(id).is_some_and(|l| l.task.status == crate::task::Status::Paused && !l.holds_slot())
+        };
+        self.pending.undo.iter().filter(|(id, undo)| held(undo) && paused(id)).count()
+    }
+
     pub(super) fn touch_marks(&mut self) {
         self.pending.marks = true;
     }

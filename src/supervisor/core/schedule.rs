@@ -14,7 +14,9 @@ impl Core {
     /// Gives free slots to the tasks at the head of the queue. A launch waits for the saves of its own
     /// record and of what the task waited for.
     pub fn schedule(&mut self, now: Now) {
-        while self.slots_used < self.limits.slots && !self.disk_low && !self.shutting_down {
+        // A pause that cannot be saved did not happen: its slot is free when it is durable.
+        let pausing = self.unsaved_pauses();
+        while self.slots_used + pausing < self.limits.slots && !self.disk_low && !self.shutting_down {
             let Some((number, id)) = self.ready.first().copied() else { break };
             // What it waited for may have been put back by a failed save in the meantime.
             let Some(live) = self.live.get(&id).filter(|l| self.dependencies_met(&l.task)) else {
