@@ -1,9 +1,9 @@
 //! `octo mcp`: an MCP server on standard input and output, named `octo`. It is how a `claude` inside a task asks.
 //!
 //! ```text
-//!  claude --MCP on stdio--> octo mcp ==exec==> octod mcp                          [gate], [server]
+//!  claude --MCP on stdio--> octo mcp ==exec==> octod mcp                          gate, server
 //!                                                 |  escalate_question, permission
-//!                                               Desk (a Client of the daemon)      [desk]
+//!                                               Desk (a Client of the daemon)      desk
 //!                                                 |  POST .../questions, GET .../questions/q1?wait=
 //!                                               .octo/octo.sock --> octod --> the owner's channels
 //! ```
@@ -14,10 +14,6 @@
 //! It keeps nothing: a question lives in the daemon, and a wait for its answer goes on through any number of the
 //! daemon's deaths. Where the request is cancelled or standard input closes, the wait ends without an answer; the
 //! question stays as it is. Nothing but MCP is ever written to standard output.
-//!
-//! [gate]: self::gate
-//! [server]: self::server
-//! [desk]: self::desk
 
 mod choices;
 mod desk;

@@ -4,12 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use octo::client::{Client, Door};
-use octo::command::{Refused, ResumeRequest, TaskRef};
-use octo::workspace::Workspace;
 use serde_json::{Value, json};
 
 use crate::main_job::{StopAtEnd, is_gone};
@@ -46,15 +42,8 @@ impl World {
     }
 
     fn answer(&self, id: &str, question: &str, answer: &str) {
-        self.try_answer(id, question, answer).unwrap();
-    }
-
-    fn try_answer(&self, id: &str, question: &str, answer: &str) -> Result<(), Refused> {
-        let workspace = Workspace::find(Some(&self.work()), None, &self.work(), None)?;
-        let door = Door { workspace, octod: env!("CARGO_BIN_EXE_octod").into(), inside_task: false };
-        let client = Client::new(door, "cli").blocking().only_connect();
-        let answer = ResumeRequest { answer: answer.into(), question: Some(question.into()), key: String::new() };
-        client.resume(&TaskRef(id.to_owned()), answer).now_or_never().expect("it blocks").map(drop)
+        let resume = self.octo(&["task", id, "resume", "--question", question, answer]);
+        assert!(resume.status.success(), "{resume:?}");
     }
 
     /// The record, once the task has completed.
@@ -90,7 +79,8 @@ fn a_question_is_answered_and_the_answer_used() {
     assert_eq!((&question["text"], &question["by"]), (&json!("Postgres or SQLite?"), &json!("claude")));
     assert_eq!((&question["choices"], &question["kind"]), (&json!(["Postgres", "SQLite"]), &json!("question")));
     assert_eq!(world.task(&id)["status"], "paused");
-    world.try_answer(&id, "q1", "MySQL").unwrap_err();
+    let none_of_them = world.octo(&["task", &id, "resume", "--question", "q1", "MySQL"]);
+    assert_eq!(none_of_them.status.code(), Some(2), "{none_of_them:?}");
     world.answer(&id, "q1", "2");
     let task = world.completed(&id);
     assert_eq!(task["result"], "The owner chose SQLite.");
