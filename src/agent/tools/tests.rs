@@ -1,0 +1,1 @@
+//! Tests of the tools, through the door that the agents' loop uses.
