@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use grep_matcher::LineTerminator;
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkMatch};
 use rustix::fs::FileType;
@@ -39,6 +40,7 @@ pub(super) fn search_files(folder: &Folder, args: &SearchFiles, limits: Limits) 
     let glob = args.glob.as_deref().map(|glob| Glob::new(glob, &place)).transpose()?;
     let context = usize::try_from(args.context.unwrap_or_default()).unwrap_or_default();
     let mut searcher = SearcherBuilder::new()
+        .line_terminator(LineTerminator::crlf())
         .before_context(context)
         .after_context(context)
         .heap_limit(Some(HEAP))
@@ -67,7 +69,7 @@ pub(super) fn search_files(folder: &Folder, args: &SearchFiles, limits: Limits) 
 
 fn expression(pattern: &str) -> Result<RegexMatcher, ToolError> {
     let mut builder = RegexMatcherBuilder::new();
-    builder.line_terminator(Some(b'\n')).crlf(true).size_limit(EXPRESSION_MAX).dfa_size_limit(EXPRESSION_MAX);
+    builder.crlf(true).size_limit(EXPRESSION_MAX).dfa_size_limit(EXPRESSION_MAX);
     builder.build(pattern).map_err(|e| {
         ToolError::new(format!(
             "`pattern` is not taken: {e}\nIt is a regular expression over single lines (Rust syntax, no look-around, no \

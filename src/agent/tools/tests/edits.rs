@@ -7,7 +7,15 @@ fn an_edit_answers_with_the_difference() {
     let mut world = World::new();
     world.put("src/a.rs", "fn one() {}\nfn two() {}\n");
     let said = world.edit("src/a.rs", "fn two() {}", "fn two() -> u8 { 2 }").unwrap();
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r"
+    Edited `src/a.rs`.
+    --- a/src/a.rs
+    +++ b/src/a.rs
+    @@ -1,2 +1,2 @@
+     fn one() {}
+    -fn two() {}
+    +fn two() -> u8 { 2 }
+    ");
     assert_eq!(world.text("src/a.rs"), "fn one() {}\nfn two() -> u8 { 2 }\n");
 }
 

@@ -75,7 +75,7 @@ fn what_decides_what_runs_is_not_written() {
         ".Claude/new.json",
         "agents.yaml",
         "./sub/../agents.yaml",
-        ".env/x",
+        "other/.env/x",
         ".octo/new/task.json",
     ] {
         let said = world.write(path, "x").unwrap_err();

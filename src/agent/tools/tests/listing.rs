@@ -31,7 +31,16 @@ fn a_folder_is_listed_without_what_is_ignored() {
     let mut world = project();
     assert_eq!(world.ok("list_files", json!({})), ".github/\n.gitignore\na.rs\nkeep.log\nsrc/\n");
     let all = world.ok("list_files", json!({"recursive": true}));
-    insta::assert_snapshot!(all, @"");
+    insta::assert_snapshot!(all, @r"
+    .gitignore
+    a.rs
+    keep.log
+    .github/ci.yml
+    src/b.rs
+    src/only_top
+    src/deep/.gitignore
+    src/deep/d.log
+    ");
     let rs = world.ok("list_files", json!({"recursive": true, "pattern": "*.rs"}));
     assert_eq!(rs, "a.rs\nsrc/b.rs\n");
     assert_eq!(world.ok("list_files", json!({"pattern": "src/**/*.log"})), "src/deep/d.log\n");
@@ -49,7 +58,13 @@ fn a_folder_is_listed_without_what_is_ignored() {
 fn lines_are_found_with_those_around_them() {
     let mut world = project();
     let said = world.ok("search_files", json!({"pattern": "fn \\w+\\(", "context": 1}));
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r#"
+    a.rs:1: fn main() {
+    a.rs-2-     println!("one");
+    src/b.rs-1- // two
+    src/b.rs:2: fn two() {}
+    [2 matching lines in 2 files.]
+    "#);
     let one = world.ok("search_files", json!({"pattern": "TWO|(?i)two", "glob": "*.rs", "path": "src"}));
     assert_eq!(one, "src/b.rs:1: // two\nsrc/b.rs:2: fn two() {}\n[2 matching lines in 1 files.]\n");
     let file = world.ok("search_files", json!({"pattern": "main", "path": "a.rs"}));
