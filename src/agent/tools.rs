@@ -43,8 +43,8 @@ pub use output::cap;
 pub use table::TOOLS;
 pub use todos::{Status, TODOS_MAX, Todo, Todos};
 
-/// The longest answer of a tool that runs here, in bytes.
-pub const RESULT_MAX: usize = 64 << 10;
+/// The longest answer of a tool that runs here, in bytes: about a fifth of the tokens that an agent has by default.
+pub const RESULT_MAX: usize = 32 << 10;
 
 /// One tool.
 #[derive(Debug, Clone, Copy)]

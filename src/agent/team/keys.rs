@@ -52,7 +52,8 @@ pub(super) const AGENT: Keys = Keys {
 
 pub(super) const MODEL: Keys = Keys {
     of: "a model",
-    used: &["provider", "model", "base_url", "token_key", "max_tokens", "temperature", "top_p"],
+    // `type` is what `provider` was called in the format's first version.
+    used: &["provider", "type", "model", "base_url", "token_key", "max_tokens", "temperature", "top_p"],
     quiet: &["track_usage", "display_model"],
     unused: &[
         ("frequency_penalty", "the provider's default counts"),

@@ -4,7 +4,29 @@ use std::collections::BTreeMap;
 
 use super::keys::{MODEL, PROVIDER};
 use super::read::{Fields, Reader};
+use super::yaml::Field;
 use super::{Model, Problem, TeamError};
+
+fn missing(fields: &Fields<'_>, key: &'static str, hint: &str) -> TeamError {
+    let problem = Problem::Missing(fields.what.to_owned(), key);
+    TeamError { line: fields.line, problem, hint: hint.to_owned() }
+}
+
+impl Model {
+    /// The model, asked as the file says.
+    fn with(self, fields: &Fields<'_>) -> Result<Model, TeamError> {
+        Ok(Model {
+            base_url: fields.text("base_url")?.or(self.base_url),
+            token_key: fields.text("token_key")?.or(self.token_key),
+            max_tokens: fields.number("max_tokens")?.or(self.max_tokens),
+            temperature: fields.fraction("temperature")?.or(self.temperature),
+            top_p: fields.fraction("top_p")?.or(self.top_p),
+            name: self.name,
+        })
+    }
+}
+
+const PROVIDERS: &str = "add one: anthropic, openai, google, ollama, ...";
 
 /// The name that means: whichever model this installation has.
 const AUTO: &str = "auto";
@@ -34,36 +56,51 @@ impl Models {
             }
         }
         if let Some(node) = top.get("models") {
+            let mut others: Vec<&Field> = Vec::new();
             for field in Fields::of(node, "`models`")?.each() {
                 let what = format!("model `{}`", field.key);
                 let fields = Fields::of(&field.value, &what)?;
                 reader.check(&fields, &[&MODEL]);
-                let model = models.described(&fields)?;
+                let Some(provider) = fields.text("provider")?.or(fields.text("type")?) else {
+                    others.push(field);
+                    continue;
+                };
+                let hint = "add the provider's name for it";
+                let model = fields.text("model")?.ok_or_else(|| missing(&fields, "model", hint))?;
+                let model = models.of_provider(&provider, &model).with(&fields)?;
                 models.models.insert(field.key.clone(), model);
             }
+            models.read_others(reader, others)?;
         }
         Ok(models)
     }
 
-    fn described(&self, fields: &Fields<'_>) -> Result<Model, TeamError> {
-        let missing = |key: &'static str, hint: &str| TeamError {
-            line: fields.line,
-            problem: Problem::Missing(fields.what.to_owned(), key),
-            hint: hint.to_owned(),
-        };
-        let provider = fields.text("provider")?;
-        let provider =
-            provider.ok_or_else(|| missing("provider", "add one: anthropic, openai, google, ollama, ..."))?;
-        let model = fields.text("model")?.ok_or_else(|| missing("model", "add the provider's name for it"))?;
-        let by_provider = self.of_provider(&provider, &model);
-        Ok(Model {
-            base_url: fields.text("base_url")?.or(by_provider.base_url),
-            token_key: fields.text("token_key")?.or(by_provider.token_key),
-            max_tokens: fields.number("max_tokens")?,
-            temperature: fields.fraction("temperature")?,
-            top_p: fields.fraction("top_p")?,
-            name: by_provider.name,
-        })
+    /// Reads the models that stand for others, which may again stand for others.
+    fn read_others(&mut self, reader: &mut Reader, mut others: Vec<&Field>) -> Result<(), TeamError> {
+        while !others.is_empty() {
+            let before = others.len();
+            let mut left = Vec::new();
+            for field in others {
+                let what = format!("model `{}`", field.key);
+                let fields = Fields::of(&field.value, &what)?;
+                let name = fields.text("model")?.ok_or_else(|| missing(&fields, "provider", PROVIDERS))?;
+                let first = name.split(',').next().unwrap_or_default().trim();
+                if !first.contains('/') && !self.models.contains_key(first) {
+                    left.push(field);
+                    continue;
+                }
+                if let Some(model) = self.named(reader, &name, fields.line)? {
+                    self.models.insert(field.key.clone(), model.with(&fields)?);
+                }
+            }
+            // None of those that are left stands for one that is known.
+            if let Some(field) = left.first().filter(|_| left.len() == before) {
+                let what = format!("model `{}`", field.key);
+                return Err(missing(&Fields::of(&field.value, &what)?, "provider", PROVIDERS));
+            }
+            others = left;
+        }
+        Ok(())
     }
 
     fn of_provider(&self, provider: &str, model: &str) -> Model {

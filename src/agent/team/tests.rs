@@ -136,6 +136,20 @@ fn models_are_resolved() {
 }
 
 #[test]
+fn models_may_stand_for_others() {
+    let team = read(
+        "models:\n  c: {model: 'b,x/y'}\n  b: {model: a, max_tokens: 7}\n  a: {type: openai, model: gpt, max_tokens: 9}\n\
+         agents: {root: {model: c}, other: {model: a}}\n",
+    );
+    let [root, other] = &team.agents[..] else { panic!("two agents") };
+    assert_eq!((model(root), root.model.as_ref().unwrap().max_tokens), ("openai/gpt", Some(7)));
+    assert_eq!(other.model.as_ref().unwrap().max_tokens, Some(9));
+    assert!(told(&team).starts_with("2: `b,x/y` names several models"), "{}", told(&team));
+    let said = error("models:\n  a: {model: b}\n  b: {model: a}\nagents: {root: {}}\n");
+    assert!(said.starts_with("line 2: model `a` has no `provider`"), "{said}");
+}
+
+#[test]
 fn errors_name_the_line_and_what_to_do() {
     for (text, words) in [
         ("", "line 1: the file has no agents; give it at least"),

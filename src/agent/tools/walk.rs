@@ -168,7 +168,7 @@ impl Rules {
 }
 
 fn text_of_rules(folder: &Folder, watch: &Watch, path: &Path) -> Option<String> {
-    let place = folder.look(path.join(".gitignore").to_str()?).ok().filter(|place| place.stat.is_some())?;
+    let place = folder.find(path.join(".gitignore").to_str()?, watch).ok()?;
     let file = folder.open_file(&place, watch).ok()?;
     let mut bytes = Vec::new();
     file.take(IGNORE_MAX).read_to_end(&mut bytes).ok()?;
