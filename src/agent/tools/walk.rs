@@ -1,4 +1,6 @@
 //! Going through folders: in order, without following links, honouring `.gitignore`, within limits.
+//!
+//! Rules of folders above the task's are not read, as nothing there is.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;

@@ -1,5 +1,7 @@
 //! What is Octo's own, and the owner's, stays so under every name.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// A workspace as it is in use.
@@ -155,4 +157,34 @@ fn a_team_file_that_is_not_there_yet_is_not_made() {
     let mut world = World::whole(Some("teams/mine.yaml"));
     assert!(world.write("teams/mine.yaml", "agents: {}").unwrap_err().contains("cannot be written"));
     assert!(world.write("teams/other.yaml", "x").is_ok());
+}
+
+/// A protected name as a forgiving file system may be asked for it.
+fn disguised() -> impl Strategy<Value = String> {
+    let names = [".octo", ".env", ".git", ".mcp.json", ".claude", "octo.toml", ".env.production", ".ssh"];
+    let name = prop::sample::select(names.to_vec());
+    let noise = prop::sample::select(vec!["", "", "", "\u{200b}", "\u{ad}", "\u{feff}", "\u{e0001}"]);
+    let end = prop::sample::select(vec!["", "", ".", " ", ". .", ":stream"]);
+    (name, prop::collection::vec((any::<bool>(), noise), 20), end).prop_map(|(name, changes, end)| {
+        let mut text = String::new();
+        for (c, (upper, noise)) in name.chars().zip(changes) {
+            text.push(if upper { c.to_ascii_uppercase() } else { c });
+            text.push_str(noise);
+        }
+        text + end
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn no_disguise_helps(above in "([a-z]{1,3}/){0,3}", name in disguised(), below in "(/[a-z]{1,3}){0,2}") {
+        thread_local! { static WORLD: std::cell::RefCell<World> = World::new().into(); }
+        WORLD.with_borrow_mut(|world| {
+            let path = format!("{above}{name}{below}");
+            let said = world.write(&path, "x").unwrap_err();
+            assert!(said.contains("cannot be written"), "{path:?}: {said}");
+            assert!(tree(&world.work).is_empty(), "{path:?}");
+        });
+    }
 }

@@ -4,6 +4,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 
+/// Tells the thread that swaps to stop, also when a test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Swaps `work/door` between a folder inside and a link to one outside, until told to stop; counts the swaps.
 fn flip(work: &Path, stop: &AtomicBool, flips: &AtomicUsize) {
     let (door, link, cwd) = (work.join("door"), work.join("link"), rustix::fs::CWD);
@@ -24,6 +33,7 @@ fn a_folder_that_becomes_a_link_leads_nowhere() {
     let (stop, flips, work) = (AtomicBool::new(false), AtomicUsize::new(0), world.work.clone());
     let (mut read, mut refused, mut written) = (0, 0, 0);
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         scope.spawn(|| flip(&work, &stop, &flips));
         // Until both outcomes were seen often enough to mean something.
         for n in 0.. {
@@ -46,7 +56,6 @@ fn a_folder_that_becomes_a_link_leads_nowhere() {
                 break;
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(tree(&outside), ["file.txt"], "nothing was made outside");
     assert_eq!(fs::read_to_string(outside.join("file.txt")).unwrap(), SECRET);
@@ -64,6 +73,7 @@ fn a_file_that_becomes_a_pipe_makes_nobody_wait() {
     let (stop, work) = (AtomicBool::new(false), world.work.clone());
     let (mut read, mut refused) = (0, 0);
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         scope.spawn(|| {
             let flags = rustix::fs::RenameFlags::EXCHANGE;
             while !stop.load(Ordering::Relaxed) {
@@ -80,7 +90,6 @@ fn a_file_that_becomes_a_pipe_makes_nobody_wait() {
                 break;
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(read > 50 && refused > 50, "{read} read, {refused} refused");
 }
