@@ -38,6 +38,7 @@
 //! * [`cli`], [`chat`] and [`render`] are what people see; the REPL is in `bots/repl.rs`, outside the library.
 //! * [`claude`] wraps `claude` inside tasks and reads what it reports; [`mcp`] is how such a `claude` asks, and
 //!   [`action`] what its owner is shown of an action, and the digest that an approval is bound to.
+//! * [`agent`] has the parts of agents that run inside the daemon: their tools, and teams of them.
 //! * [`config`], [`workspace`], [`trust`] and [`doctor`]: settings, the `.octo/` folder and its lock, what came
 //!   with a clone, and what may be wrong with the surroundings.
 //!
@@ -66,6 +67,7 @@
 //! `src/api/` and its page in `src/api/openapi.rs`, an executor an implementation of [`exec::Executor`].
 
 pub mod action;
+pub mod agent;
 pub mod ancestry;
 pub mod api;
 mod bounded;
