@@ -66,6 +66,7 @@
 //! `src/api/` and its page in `src/api/openapi.rs`, an executor an implementation of [`exec::Executor`].
 
 pub mod action;
+pub mod agent;
 pub mod ancestry;
 pub mod api;
 mod bounded;
