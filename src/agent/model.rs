@@ -31,6 +31,8 @@ mod models;
 mod name;
 pub mod prices;
 mod retry;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 pub use error::{ErrorKind, ModelError, key_setting};

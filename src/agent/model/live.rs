@@ -47,6 +47,12 @@ impl Live {
         Live { client: client(), targets: Targets::new(config) }
     }
 
+    /// Puts Gemini elsewhere; there is no setting for it.
+    #[cfg(test)]
+    pub(super) fn gemini_at(&mut self, base: &str) {
+        self.targets.gemini_at(base);
+    }
+
     pub(super) fn check(&self, model: &ModelName) -> Result<(), ModelError> {
         self.targets.of(model).map(drop)
     }

@@ -25,6 +25,14 @@ impl Models {
         Models { live: Arc::new(Live::new(config)), demo: Arc::new(Demo::new(folder)) }
     }
 
+    /// With Gemini elsewhere; there is no setting for it.
+    #[cfg(test)]
+    pub(super) fn with_gemini_at(config: &Config, base: &str) -> Models {
+        let mut live = Live::new(config);
+        live.gemini_at(base);
+        Models { live: Arc::new(live), demo: Arc::new(Demo::new(Path::new("."))) }
+    }
+
     /// Tells beforehand what a call would fail with for want of a key, or for a demo that does not exist.
     ///
     /// # Errors

@@ -103,7 +103,7 @@ impl<M: Model> Model for Retry<M> {
                 attempt += 1;
                 let mut told = false;
                 let mut tell = |text: &str| {
-                    told = true;
+                    told |= !text.is_empty();
                     on_text(text);
                 };
                 let error = match self.inner.call(request, &mut tell).await {

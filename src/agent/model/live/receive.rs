@@ -19,6 +19,8 @@ use crate::agent::model::{
 /// What the raw frames say and the crate does not hand on.
 #[derive(Default)]
 pub(super) struct Seen {
+    /// Whether there was a frame that looks like one.
+    any: bool,
     /// The provider's own name of the model that answered.
     model: Option<String>,
     /// Ollama's end.
@@ -29,6 +31,7 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn frame(&mut self, data: &str) {
+        self.any |= data.trim_start().starts_with('{');
         let may_end = !self.done && data.contains("\"done\"");
         let may_block = self.blocked.is_none() && data.contains("blockReason");
         if self.model.is_some() && !may_end && !may_block {
@@ -77,7 +80,15 @@ pub(super) fn reply(
     let title = target.model.provider().title();
     let cut = || ModelError::new(ErrorKind::Cut, format!("the answer of {title} broke off before its end"));
     let seen = seen.lock().map(|mut seen| std::mem::take(&mut *seen)).unwrap_or_default();
-    let Heard::All(end) = heard else { return Err(cut()) };
+    let end = match heard {
+        Heard::All(end) => end,
+        Heard::Part if seen.any => return Err(cut()),
+        // A page, or an answer that is no stream.
+        Heard::Part => {
+            let message = format!("{title} at {} answered with no answer of a model", target.shown_address());
+            return Err(ModelError::new(ErrorKind::Malformed, message));
+        }
+    };
     let reason = end.captured_stop_reason.as_ref().map(|reason| reason.raw().to_owned());
     let reason = match reason {
         Some(reason) => reason,
