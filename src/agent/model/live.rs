@@ -16,7 +16,7 @@ mod receive;
 mod send;
 mod target;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -37,14 +37,14 @@ const SILENCE: Duration = Duration::from_secs(300);
 
 /// The providers behind the network.
 pub(super) struct Live {
-    /// `Err`: why there can be no HTTP client; a start must not fail for it.
-    client: Result<genai::Client, String>,
+    /// Made when it is first needed, since it reads the system's certificates. `Err`: why there can be none.
+    client: OnceLock<Result<genai::Client, String>>,
     targets: Targets,
 }
 
 impl Live {
     pub(super) fn new(config: &Config) -> Live {
-        Live { client: client(), targets: Targets::new(config) }
+        Live { client: OnceLock::new(), targets: Targets::new(config) }
     }
 
     /// Puts Gemini elsewhere; there is no setting for it.
@@ -59,8 +59,9 @@ impl Live {
 
     async fn ask(&self, request: &Request, on_text: &mut (dyn FnMut(&str) + Send)) -> Result<Reply, ModelError> {
         let target = self.targets.of(&request.model)?;
-        let client = self.client.as_ref().map_err(|why| ModelError::new(ErrorKind::Network, why.clone()))?;
-        let seen = std::sync::Arc::new(Mutex::new(Seen::default()));
+        let client =
+            self.client.get_or_init(client).as_ref().map_err(|why| ModelError::new(ErrorKind::Network, why.clone()))?;
+        let seen = Arc::new(Mutex::new(Seen::default()));
         let options = send::options(request, seen.clone());
         let chat = send::chat(request);
         let fault = |error| fault::of(error, &target, Timestamp::now());
@@ -82,12 +83,15 @@ impl Model for Live {
 fn client() -> Result<genai::Client, String> {
     // Another part of the process may have installed it already, which is as good.
     rustls::crypto::ring::default_provider().install_default().ok();
-    let http = reqwest::Client::builder()
-        .connect_timeout(CONNECT)
-        // A redirect would carry the key to wherever it points.
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("octo/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|error| format!("there is no HTTP client for models: {}", fault::root_cause(&error)))?;
+    let builder = || {
+        reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            // A redirect would carry the key to wherever it points.
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("octo/", env!("CARGO_PKG_VERSION")))
+    };
+    // Without any certificates on the system, servers on one's own machine can still be asked.
+    let http = builder().build().or_else(|_| builder().tls_certs_only([]).build());
+    let http = http.map_err(|error| format!("there is no HTTP client for models: {}", fault::root_cause(&error)))?;
     genai::Client::builder().with_reqwest(http).build().map_err(|_| "there is no client for models".to_owned())
 }

@@ -112,11 +112,12 @@ fn in_prompt(request: &Request) -> String {
 }
 
 fn in_file(path: &Path, shown: &str) -> Result<String, ModelError> {
-    let size = std::fs::metadata(path).map(|meta| meta.len());
-    if size.is_ok_and(|size| size > LARGEST) {
-        return Err(invalid(format!("the script `{shown}` is larger than 1 MiB")));
+    let meta = std::fs::metadata(path);
+    if meta.as_ref().is_ok_and(|meta| !meta.is_file() || meta.len() > LARGEST) {
+        return Err(invalid(format!("the script `{shown}` is no file of at most 1 MiB")));
     }
-    std::fs::read_to_string(path).map_err(|error| invalid(format!("the script `{shown}` cannot be read: {error}")))
+    let read = meta.and_then(|_| std::fs::read_to_string(path));
+    read.map_err(|error| invalid(format!("the script `{shown}` cannot be read: {error}")))
 }
 
 fn result(message: &Message) -> Option<&str> {

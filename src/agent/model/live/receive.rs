@@ -27,6 +27,8 @@ pub(super) struct Seen {
     done: bool,
     /// Why Gemini would not read the prompt.
     blocked: Option<String>,
+    /// How many tokens of its reply Anthropic's model thought with.
+    thoughts: Option<u64>,
 }
 
 impl Seen {
@@ -34,7 +36,8 @@ impl Seen {
         self.any |= data.trim_start().starts_with('{');
         let may_end = !self.done && data.contains("\"done\"");
         let may_block = self.blocked.is_none() && data.contains("blockReason");
-        if self.model.is_some() && !may_end && !may_block {
+        let may_count = data.contains("\"thinking_tokens\"");
+        if self.model.is_some() && !may_end && !may_block && !may_count {
             return;
         }
         let Ok(frame) = serde_json::from_str::<Value>(data) else { return };
@@ -42,6 +45,8 @@ impl Seen {
         let named = || text("/message/model").or_else(|| text("/model")).or_else(|| text("/modelVersion"));
         self.model = self.model.take().or_else(named);
         self.done |= frame.get("done").and_then(Value::as_bool) == Some(true);
+        let thoughts = frame.pointer("/usage/output_tokens_details/thinking_tokens").and_then(Value::as_u64);
+        self.thoughts = thoughts.or(self.thoughts);
         self.blocked = self.blocked.take().or_else(|| text("/promptFeedback/blockReason"));
     }
 }
@@ -101,7 +106,10 @@ pub(super) fn reply(
     let usage = end.captured_usage.clone();
     let mut message = assistant(*end, request);
     let stop = stop(&reason, &mut message);
-    let usage = tokens(usage.as_ref(), request, &message);
+    let mut usage = tokens(usage.as_ref(), request, &message);
+    if let Some(thoughts) = seen.thoughts.filter(|_| usage.reasoning == 0) {
+        usage.reasoning = thoughts.min(usage.output);
+    }
     let model = seen.model.and_then(|name| ModelName::new(request.model.provider(), &name).ok());
     let model = model.unwrap_or_else(|| request.model.clone());
     Ok(Reply { v: Format, message, stop, usage, model })
@@ -212,9 +220,14 @@ impl Ids {
     }
 
     fn take(&mut self, provider: Provider, given: &str, name: &str) -> String {
-        // The crate makes these up for Gemini, again and again the same. A number at the end keeps the form by
-        // which it knows not to send them.
-        let made_up = provider == Provider::Gemini && given.starts_with("call#");
+        // The crate makes ids up where a server sends none, again and again the same, and earlier ones may have been
+        // taken out of the request. For Gemini a number at the end keeps the form by which it knows not to send them.
+        let counted = |rest: &str| rest.len() < 4 && rest.bytes().all(|b| b.is_ascii_digit());
+        let made_up = match provider {
+            Provider::Gemini => given.starts_with("call#"),
+            Provider::OpenAi => given.strip_prefix("call_").is_some_and(counted),
+            Provider::Anthropic | Provider::Ollama | Provider::Demo => false,
+        };
         if !made_up && !given.is_empty() && self.0.insert(given.to_owned()) {
             return given.to_owned();
         }

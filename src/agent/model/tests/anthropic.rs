@@ -93,8 +93,8 @@ async fn a_reply_with_thoughts_and_a_tool_call_is_read_and_replayed() {
     assert_eq!(reply.message.text, words);
     assert_eq!(reply.stop, Stop::ToolUse);
     assert_eq!(reply.model.to_string(), "anthropic/claude-sonnet-4-5-20250929");
-    let usage = Tokens { input: 10, cached_read: 20, cached_write: 3, output: 40, ..Tokens::default() };
-    assert_eq!(Tokens { reasoning: 0, ..reply.usage }, usage);
+    let usage = Tokens { input: 10, cached_read: 20, cached_write: 3, output: 40, reasoning: 12, estimated: false };
+    assert_eq!(reply.usage, usage);
     let calls = vec![
         ToolCall { id: "toolu_1".into(), name: "list_files".into(), arguments: json!({"path": "."}) },
         ToolCall { id: "toolu_2".into(), name: "think".into(), arguments: json!({}) },

@@ -242,9 +242,11 @@ async fn a_script_may_come_from_a_file_and_take_its_time() {
     let reply = ask(&demo, &says("demo/script:steps.txt", "whatever")).await.0.unwrap();
     assert!(reply.message.text.ends_with("one two"));
     assert!(begun.elapsed() >= Duration::from_millis(50));
-    let error = ask(&demo, &says("demo/script:none.txt", "whatever")).await.0.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Invalid);
-    assert!(error.message.contains("none.txt"), "{}", error.message);
+    for name in ["none.txt", "/dev/zero", "."] {
+        let error = ask(&demo, &says(&format!("demo/script:{name}"), "whatever")).await.0.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        assert!(error.message.contains(&format!("`{name}`")), "{}", error.message);
+    }
 }
 
 #[tokio::test]

@@ -125,9 +125,11 @@ async fn ids_of_calls_are_never_used_twice_in_a_conversation() {
         |calls: &[Value]| vec![chunk(json!({"tool_calls": calls}), None), chunk(json!({}), Some("tool_calls"))];
     let one = chunks(&[call(0), call(1)]);
     let gap = chunks(&[json!({"index": 1, "id": "x", "function": {"name": "think", "arguments": "{\"a\":1}"}})]);
-    let server = Server::with([whole(&one), whole(&one), whole(&gap)]).await;
+    let server = Server::with([whole(&one), whole(&one), whole(&one), whole(&gap)]).await;
     let mut asked = says(MODEL, "Think.");
-    let mut ids = Vec::new();
+    // The first reply is as if it had been taken out of the conversation since.
+    let forgotten = server.ask(&asked).await.0.unwrap();
+    let mut ids: Vec<String> = forgotten.message.calls.iter().map(|call| call.id.clone()).collect();
     for expected in [2, 2, 1] {
         let reply = server.ask(&asked).await.0.unwrap();
         assert_eq!(reply.message.calls.len(), expected);

@@ -41,7 +41,7 @@ async fn gemini_is_read_and_its_signatures_go_back() {
         Some("STOP"),
         json!({"promptTokenCount": 1, "candidatesTokenCount": 1}),
     )]);
-    let server = Server::with([gemini(&frames), gemini(&frames), end]).await;
+    let server = Server::with([gemini(&frames), gemini(&frames), end, gemini(&frames)]).await;
     let mut asked = says(GEMINI, "Look.");
     asked.max_output_tokens = Some(99);
     let mut ids = Vec::new();
@@ -60,9 +60,12 @@ async fn gemini_is_read_and_its_signatures_go_back() {
         asked.messages.extend(calls.into_iter().map(|call| Message::tool_result(call.id, "a.txt")));
     }
     assert_eq!(server.ask(&asked).await.0.unwrap().stop, Stop::EndTurn);
+    // As if the earlier turns had been taken out of the conversation since.
+    let again = server.ask(&says(GEMINI, "Look.")).await.0.unwrap();
+    ids.extend(again.message.calls.iter().map(|call| call.id.clone()));
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), 4, "calls of two turns share an id");
+    assert_eq!(ids.len(), 6, "calls share an id");
 
     let asked = server.asked();
     assert_eq!(asked[0].path, "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse");

@@ -14,7 +14,7 @@ use crate::agent::model::{Model, ModelError, ModelName, Models, Reply, Request};
 use crate::config::{Config, Secret};
 
 /// The key that the tests use; no error may hold it.
-pub(super) const KEY: &str = "sk-test-0123456789-very-secret";
+pub(super) const KEY: &str = "gateway_0123456789-very-secret";
 
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
