@@ -72,7 +72,7 @@ impl<M: Model> Retry<M> {
     }
 
     /// The wait after a failure; `None`: the failure is final.
-    fn delay(&self, attempt: u32, error: &ModelError) -> Option<Duration> {
+    pub(super) fn delay(&self, attempt: u32, error: &ModelError) -> Option<Duration> {
         if !error.is_passing() || attempt >= self.policy.tries {
             return None;
         }
@@ -90,8 +90,9 @@ impl<M: Model> Retry<M> {
 
 /// A number from 0 up to 1.
 fn chance() -> f64 {
-    f64::from(u16::from_le_bytes([uuid::Uuid::new_v4().as_bytes()[0], uuid::Uuid::new_v4().as_bytes()[1]]))
-        / f64::from(u16::MAX)
+    let random = uuid::Uuid::new_v4();
+    let [a, b, ..] = *random.as_bytes();
+    f64::from(u16::from_le_bytes([a, b])) / f64::from(u16::MAX)
 }
 
 impl<M: Model> Model for Retry<M> {

@@ -311,4 +311,38 @@ mod tests {
         assert_eq!(wait(&openai), Some(Duration::from_secs(60)));
         assert_eq!(wait(&[("retry-after", "-5")]), None);
     }
+
+    fn target(provider: &str) -> Target {
+        let config = crate::config::Config {
+            openai_api_key: crate::config::Secret::new("gw-very-secret"),
+            gemini_api_key: crate::config::Secret::new("gw-very-secret"),
+            ..crate::config::Config::default()
+        };
+        super::super::target::Targets::new(&config).of(&format!("{provider}/x").parse().unwrap()).unwrap()
+    }
+
+    proptest::proptest! {
+        /// Whatever a server says: an error in one short line, and never the key.
+        #[test]
+        fn no_body_makes_it_fall_or_tell_the_key(
+            status in 100_u16..600,
+            before in ".{0,400}",
+            field in proptest::sample::select(vec!["message", "detail", "code", "type", "status", "details"]),
+            as_json: bool,
+        ) {
+            let text = format!("{before}gw-very-secret,sk-ant-very-secret");
+            let body = if as_json { serde_json::json!({"error": {field: text}}) } else { Value::String(text.clone()) };
+            let now = Timestamp::now();
+            for provider in ["openai", "gemini", "ollama"] {
+                let target = target(provider);
+                let raw = if as_json { body.to_string() } else { text.clone() };
+                for error in [of_status(status, &raw, None, &target, now), of_event(&body, &target, now)] {
+                    if provider != "ollama" {
+                        proptest::prop_assert!(!error.message.contains("gw-very-secret"), "{}", error.message);
+                    }
+                    proptest::prop_assert!(error.message.lines().count() == 1 && error.message.chars().count() < 600);
+                }
+            }
+        }
+    }
 }

@@ -80,7 +80,8 @@ async fn a_limit_that_ends_late_is_returned_for_the_task_to_be_parked() {
     let reset: Timestamp = "2026-11-21T19:00:00Z".parse().unwrap();
     assert_eq!(error.kind, ErrorKind::RateLimited { reset: Some(reset) });
     let model = Scripted::new([Step::Fail(String::new(), error.clone()), Step::text("never")]);
-    let (reply, _) = ask(&Retry::new(model.clone()).policy(quick()), &request("demo/echo")).await;
+    let (retry, request) = (Retry::new(model.clone()).policy(quick()), request("demo/echo"));
+    let (reply, _) = tokio::time::timeout(Duration::from_secs(30), ask(&retry, &request)).await.unwrap();
     assert_eq!(reply.unwrap_err(), error);
     assert_eq!(model.asked().len(), 1);
 }
@@ -92,4 +93,27 @@ async fn words_of_a_broken_reply_are_followed_by_a_mark() {
     let (reply, words) = ask(&Retry::new(model).policy(quick()), &request("demo/echo")).await;
     assert_eq!(reply.unwrap().message.text, "Hello.");
     assert_eq!(words, format!("Hel{BEGUN_AGAIN}Hello."));
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_is_over() {
+    let model = Scripted::new([Step::Hang, Step::text("later")]);
+    let retry = Retry::new(model.clone()).policy(quick());
+    let request = request("demo/echo");
+    let never = tokio::time::timeout(Duration::from_millis(20), ask(&retry, &request)).await;
+    assert!(never.is_err());
+    assert_eq!(ask(&retry, &request).await.0.unwrap().message.text, "later");
+    assert_eq!(model.asked().len(), 2);
+}
+
+#[test]
+fn waits_grow_and_stay_below_the_bound() {
+    let retry = Retry::new(Scripted::default()).policy(Policy { tries: 100, ..Policy::default() });
+    let error = ModelError::new(ErrorKind::Overloaded, "busy");
+    for attempt in 1..100 {
+        let longest = Duration::from_secs(2_u64.saturating_pow(attempt - 1).min(60));
+        let delay = retry.delay(attempt, &error).unwrap();
+        assert!(delay >= longest / 2 && delay <= longest, "{attempt}: {delay:?}");
+    }
+    assert_eq!(retry.delay(100, &error), None);
 }
