@@ -188,7 +188,8 @@ async fn a_rate_limit_is_waited_for_as_long_as_the_server_says() {
 
     let server = Server::with([limited.header("retry-after", "7200"), hello()]).await;
     let before = jiff::Timestamp::now();
-    let (reply, _) = ask(&Retry::new(server.models()), &says("hi")).await;
+    let (retry, request) = (Retry::new(server.models()), says("hi"));
+    let (reply, _) = tokio::time::timeout(Duration::from_secs(30), ask(&retry, &request)).await.unwrap();
     let error = reply.unwrap_err();
     let ErrorKind::RateLimited { reset: Some(reset) } = error.kind else { panic!("{error:?}") };
     assert!((7195..=7205).contains(&reset.duration_since(before).as_secs()), "{reset}");
