@@ -8,8 +8,10 @@ use crate::store::{Loaded, Marks, Persist, ReadError, SaveError, Summary, Write,
 use crate::task::{SCHEMA, Task, TaskId};
 
 mod runs;
+mod scripted;
 
 pub use runs::{FakeRuns, RunState};
+pub use scripted::{Scripted, Step};
 
 /// A store in memory that can die after a number of writes or fail some.
 ///
