@@ -21,6 +21,11 @@ impl Dice {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "the moment of a kill, or a head start, is random: nothing is waited for")]
+fn a_moment(dice: &mut Dice, micros: u64) {
+    std::thread::sleep(Duration::from_micros(dice.below(micros)));
+}
+
 fn seed() -> u64 {
     std::env::var("OCTO_SOAK_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1)
 }
@@ -50,7 +55,7 @@ fn answers_survive_kills_at_any_point() {
         scope.spawn(|| {
             let mut dice = Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed()));
             while !done.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_micros(dice.below(300_000)));
+                a_moment(&mut dice, 300_000);
                 phone.world.kill_daemon();
                 kills.fetch_add(1, Ordering::Relaxed);
                 phone.world.start();
@@ -114,7 +119,7 @@ fn races_between_the_phone_and_the_api_have_one_winner_each() {
             let question = format!("q{n}");
             phone.fake.say(ANN, &format!("/task {id} resume --question {question} phone"));
             // The phone's way is longer: sometimes it gets a start.
-            std::thread::sleep(Duration::from_micros(dice.below(12_000)));
+            a_moment(&mut dice, 12_000);
             let body = json!({"answer": "api", "question": question}).to_string();
             let said = phone.world.http("POST", &format!("/background-agents/{id}/resume"), body.as_bytes());
             wait_for("the phone's answer to be dealt with", || phone.fake.unconfirmed() == 0);
