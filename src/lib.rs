@@ -1,9 +1,9 @@
 //! Octo: a supervisor daemon for background work that nothing can lose. This page is the map of the house.
 //!
 //! ```text
-//!  REPL   CLI   scripts   `octo` inside a task
-//!    \     |      |            |
-//!     `----+------+---- one door: HTTP API on the Unix socket `.octo/octo.sock`   [api], [client]
+//!  REPL   CLI   scripts   Telegram   `octo ask`, `claude` inside a task
+//!    \     |      |          |            |
+//!     `----+------+----------+---- one door: HTTP API on `.octo/octo.sock`        [api], [client]
 //!                           |
 //!                     supervisor: ONE thread owns all state                       [supervisor]
 //!            core (pure: input, now -> effects)    engine, driver (run the effects)
@@ -38,7 +38,10 @@
 //! * [`cli`], [`chat`] and [`render`] are what people see; the REPL is in `bots/repl.rs`, outside the library.
 //! * [`claude`] wraps `claude` inside tasks and reads what it reports; [`mcp`] is how such a `claude` asks, and
 //!   [`action`] what its owner is shown of an action, and the digest that an approval is bound to.
-//! * [`agent`] has the parts of agents that run inside the daemon: their tools, and teams of them.
+//! * Questions are decided in `core/questions.rs`: one arbiter, whose answer is on disk before anybody is told. The
+//!   Telegram bridge is in `bots/telegram.rs`, outside the library; what it shares with the daemon beside the API is
+//!   in [`bridge`].
+//! * [`agent`] has parts of agents that will run inside the daemon: models, tools, and teams. Nothing uses it yet.
 //! * [`config`], [`workspace`], [`trust`] and [`doctor`]: settings, the `.octo/` folder and its lock, what came
 //!   with a clone, and what may be wrong with the surroundings.
 //!
@@ -56,15 +59,19 @@
 //! 1. No accepted task vanishes, and no run starts twice (`tests/engine.rs`, `survive`, `crash_points`, `keys`).
 //! 2. A task that runs when the daemon dies goes on, and its true exit status and whole output are there
 //!    afterwards (`survive`, `shim`).
-//! 3. Every end is told at least once: a notice is part of the save that ends the task (`engine`, `survive`).
-//! 4. A cancelled task leaves no process behind (`trees`, `shim`).
-//! 5. No input, file or output stops the daemon from starting or running (`records`, `faults`, `hostile`).
-//! 6. No secret of Octo's own reaches a task (`lifecycle`).
+//! 3. Every end and every question is told at least once: a notice is part of the save that raises it, and is owed
+//!    to each bridge until its receipt is saved (`engine`, `survive`, `phone`, `telegram`).
+//! 4. An answer is applied once, to the question it was given for; late ones hear who answered and when (`engine`,
+//!    `api`, `ask`, `phone`).
+//! 5. A cancelled task leaves no process behind (`trees`, `shim`).
+//! 6. No input, file or output stops the daemon from starting or running (`records`, `faults`, `hostile`).
+//! 7. No secret of Octo's own reaches a task, a file or a message (`lifecycle`, `phone`).
 //!
 //! # Where to add what
 //!
 //! A setting is a row in [`config::VARS`], a REPL command a row in [`chat::COMMANDS`], a route a handler in
-//! `src/api/` and its page in `src/api/openapi.rs`, an executor an implementation of [`exec::Executor`].
+//! `src/api/` and its page in `src/api/openapi.rs`, an executor an implementation of [`exec::Executor`]. A push bridge
+//! is a client that reads `GET /owed` and leaves receipts, started in `src/bin/octod/run.rs`.
 
 pub mod action;
 pub mod agent;

@@ -100,7 +100,7 @@ struct Group {
     long: bool,
 }
 
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 11] = [
     Group { name: "submit", run: submit::submit, long: false },
     Group { name: "first", run: submit::first_instruction, long: false },
     Group { name: "bulk", run: bulk::bulk, long: false },
@@ -109,6 +109,7 @@ const GROUPS: [Group; 10] = [
     Group { name: "wait", run: flow::wait, long: false },
     Group { name: "follow", run: flow::follow, long: false },
     Group { name: "question", run: ask::on_the_repl, long: false },
+    Group { name: "phone", run: ask::on_the_phone, long: false },
     Group { name: "ready", run: idle::ready_again, long: false },
     Group { name: "idle", run: idle::idle, long: true },
 ];

@@ -43,12 +43,13 @@ impl Drop for Place {
 pub(crate) struct World {
     place: Place,
     slots: usize,
+    settings: Vec<(&'static str, String)>,
 }
 
 impl World {
     /// A workspace without a daemon.
     pub(crate) fn empty(name: &str, slots: usize) -> Result<World> {
-        let world = World { place: Place::new(name)?, slots };
+        let world = World { place: Place::new(name)?, slots, settings: Vec::new() };
         fs::create_dir_all(world.root())?;
         Ok(world)
     }
@@ -58,6 +59,11 @@ impl World {
         let world = World::empty(name, slots)?;
         world.start()?;
         Ok(world)
+    }
+
+    /// A setting of the daemon that is started next.
+    pub(crate) fn set(&mut self, name: &'static str, value: &str) {
+        self.settings.push((name, value.to_owned()));
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -85,6 +91,7 @@ impl World {
             command.env_remove(name);
         }
         command.env("HOME", self.place.path()).env("BG_MAX_CONCURRENT", self.slots.to_string());
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command
     }
 
