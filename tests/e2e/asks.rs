@@ -22,7 +22,7 @@ impl World {
     }
 
     /// `claude -p PROMPT OPTIONS`, with its result as JSON.
-    fn claude(&self, env: &[&str], prompt: &str, options: &str) -> String {
+    pub(crate) fn claude(&self, env: &[&str], prompt: &str, options: &str) -> String {
         self.bg(env, &format!("claude -p '{prompt}' --output-format json {options}"))
     }
 
@@ -47,18 +47,18 @@ impl World {
     }
 
     /// The record, once the task has completed.
-    fn completed(&self, id: &str) -> Value {
+    pub(crate) fn completed(&self, id: &str) -> Value {
         let wait = self.octo(&["task", id, "wait", "--timeout", "60s"]);
         let task = self.task(id);
         assert_eq!(wait.status.code(), Some(0), "{wait:?} {task}");
         task
     }
 
-    fn questions_of(&self, id: &str) -> usize {
+    pub(crate) fn questions_of(&self, id: &str) -> usize {
         self.task(id)["questions"].as_array().map_or(0, Vec::len)
     }
 
-    fn note(&self) -> Option<String> {
+    pub(crate) fn note(&self) -> Option<String> {
         fs::read_to_string(self.work().join("note.txt")).ok()
     }
 
@@ -67,7 +67,7 @@ impl World {
     }
 }
 
-const NOTE: &str = "one\ntwo é\n";
+pub(crate) const NOTE: &str = "one\ntwo é\n";
 
 #[test]
 #[ignore = "needs tests/e2e/setup.sh"]

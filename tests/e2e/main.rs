@@ -12,7 +12,10 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod asks;
+#[path = "../telegram/fake.rs"]
+mod fake;
 mod main_job;
 mod mock;
+mod phone;
 mod world;
 mod wrapper;
