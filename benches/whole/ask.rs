@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -22,7 +23,10 @@ pub(crate) fn on_the_repl() -> Result<Vec<Row>> {
     let world = World::new("ask", 3)?;
     let id = world.says(&["bg", "exec sleep 1000"])?;
     world.until("the task to run", || Ok(world.get(&format!("/background-agents/{id}"))?.contains("\"running\"")))?;
-    let mut repl = Session::spawn(world.octo(&[]))?;
+    let mut command = world.octo(&[]);
+    // The terminal is put in their place.
+    command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit()).env("TERM", "xterm");
+    let mut repl = Session::spawn(command)?;
     repl.set_expect_timeout(Some(Duration::from_secs(20)));
     repl.expect("octo> ")?;
     let mut times = Vec::new();
