@@ -41,6 +41,8 @@ mod mask;
 mod plain;
 #[path = "telegram/post.rs"]
 mod post;
+#[path = "telegram/pump.rs"]
+mod pump;
 #[path = "telegram/quiet.rs"]
 mod quiet;
 #[path = "telegram/receive.rs"]

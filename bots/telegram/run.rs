@@ -6,18 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::future::join_all;
-use futures_util::stream::FuturesUnordered;
 use jiff::tz::TimeZone;
 use octo::bridge::{Board, Candidate, Health};
-use octo::client::{Client, Trouble};
-use octo::command::{NoticeItem, Receipt, Refused, RefusedCode};
+use octo::client::Client;
+use octo::command::Refused;
 use octo::config::{QuietHours, Secret, TelegramRun};
-use octo::task::{Delivery, Status, TaskId};
+use octo::task::{Status, TaskId};
 use octo::workspace::Workspace;
 use teloxide::types::Me;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::api::{Api, Fail};
 use super::book::Book;
@@ -32,18 +29,15 @@ use super::inbox::Inbox;
 use super::lock::{self, Place};
 use super::mask::Mask;
 use super::post::{Post, Posted, Why};
+use super::pump::Pump;
 use super::receive::{self, Apply, Arrived, Receiver};
 use super::seal::Seal;
 use super::sender::{self, Sender};
-use super::tell::{self, Load, Teller, Telling};
 use super::wait::Backoff;
 use super::words;
 
 /// The name of the bridge in records and routes.
 pub(crate) const NAME: &str = "telegram";
-
-/// How long one look for what is owed is held open.
-const OWED: Duration = Duration::from_secs(50);
 
 /// How long an update waits for its answers to be sent before it counts as done: an answer that a death of the daemon
 /// swallowed is given again while it does not. Nobody waits in a chat that has to be slow.
@@ -106,11 +100,11 @@ async fn bridge(setup: Setup) {
         Ok(api) => api,
         Err(why) => return unwell(&setup.board, "not running", &why),
     };
-    let (mut book, seal) = match remembered(&setup.workspace, api.id()) {
-        Ok(there) => there,
-        Err(error) => return unwell(&setup.board, "not running", &format!("its files cannot be used: {error}")),
-    };
     let mut leaving = setup.leaving.clone();
+    let (mut book, seal) = tokio::select! {
+        _ = leaving.wait_for(|left| *left) => return,
+        there = opened(&setup, api.id()) => there,
+    };
     // What came before is applied also while Telegram cannot be reached.
     if book.bot_name.is_empty() {
         tokio::select! {
@@ -142,7 +136,7 @@ async fn bridge(setup: Setup) {
     tokio::select! {
         _ = leaving.wait_for(|left| *left) => {}
         () = receiver.run() => {}
-        () = bridge.tell() => {}
+        () = Pump::new(&bridge).run() => {}
         () = bridge.let_in() => {}
         () = bridge.say_how_it_is(seen) => {}
         () = register => {}
@@ -163,6 +157,18 @@ async fn own_name(board: &Board, api: &Api) -> String {
         };
         let condition = Condition { polling: Polling::from(fail), ..Condition::default() };
         unwell(board, condition.health(), &condition.problem());
+        tokio::time::sleep(pauses.next()).await;
+    }
+}
+
+/// What is remembered, as soon as the disk gives it.
+async fn opened(setup: &Setup, bot: i64) -> (Book, Seal) {
+    let mut pauses = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
+    loop {
+        match remembered(&setup.workspace, bot) {
+            Ok(there) => return there,
+            Err(error) => unwell(&setup.board, "not running", &format!("its files cannot be used: {error}")),
+        }
         tokio::time::sleep(pauses.next()).await;
     }
 }
@@ -197,31 +203,45 @@ fn book_path(workspace: &Workspace) -> PathBuf {
     workspace.octo.join("bots").join("telegram.json")
 }
 
-struct Bridge {
+/// What became of an errand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Its chat has it, or it is needless by now.
+    Done,
+    /// Its chat cannot be reached.
+    Unreachable,
+    /// Telegram does not take it.
+    Refused,
+}
+
+/// The bridge of one bot. What it tells is in `pump.rs`.
+pub(super) struct Bridge {
     workspace: Workspace,
     board: Arc<Board>,
-    client: Client,
+    pub(super) client: Client,
     bot: i64,
     /// Those whom the settings name; the book knows the others.
     allowed: Vec<i64>,
-    quiet: Option<QuietHours>,
+    pub(super) quiet: Option<QuietHours>,
     gate: Mutex<Gate>,
-    hands: Hands<Client>,
+    pub(super) hands: Hands<Client>,
     sender: Arc<Sender>,
     /// Answers that were not sent yet.
     under_way: AtomicUsize,
-    /// Somebody was let in, or can be reached again or not any more.
-    people: Notify,
+    /// Counts what `octo status` and the telling must hear of: who was let in, who can be reached, what was refused.
+    pub(super) news: watch::Sender<u64>,
+    /// The book as it was saved last.
+    kept: Mutex<Vec<u8>>,
     /// What kept a notice from being delivered last, other than that its reader cannot be reached.
     refusal: Mutex<String>,
     strangers: Mutex<(std::time::Instant, u32)>,
 }
 
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
@@ -252,32 +272,39 @@ impl Bridge {
             hands,
             sender: Arc::new(Sender::new(api.clone(), sender::Pace::default())),
             under_way: AtomicUsize::new(0),
-            people: Notify::new(),
+            news: watch::Sender::new(0),
+            kept: Mutex::default(),
             refusal: Mutex::default(),
             strangers: Mutex::new((std::time::Instant::now(), 0)),
         }
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
         held(&self.hands.book)
     }
 
-    /// Saves the book if it is not what it was; a book that cannot be saved costs a card that is sent twice.
-    async fn keep_if_changed(&self, before: &[u8]) {
+    /// Saves the book if it is not what was saved last; false: it could not be saved.
+    pub(super) async fn keep(&self) -> bool {
         let bytes = self.book().bytes();
-        if bytes == before {
-            return;
+        if *held(&self.kept) == bytes {
+            return true;
         }
-        let keep = Arc::clone(&self.hands.keep);
-        match tokio::task::spawn_blocking(move || keep(bytes)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(why)) => tracing::warn!(%why, "what the Telegram bridge remembers cannot be saved"),
-            Err(_) => {}
+        let (keep, text) = (Arc::clone(&self.hands.keep), bytes.clone());
+        let saved = tokio::task::spawn_blocking(move || keep(text)).await;
+        match saved.unwrap_or_else(|_| Err("a defect in Octo".to_owned())) {
+            Ok(()) => {
+                *held(&self.kept) = bytes;
+                true
+            }
+            Err(why) => {
+                tracing::warn!(%why, "what the Telegram bridge remembers cannot be saved");
+                false
+            }
         }
     }
 
     /// The users who may talk to the bot.
-    fn users(&self) -> Vec<i64> {
+    pub(super) fn users(&self) -> Vec<i64> {
         let book = self.book();
         let mut seen = HashSet::new();
         let all = self.allowed.iter().copied().chain(book.users.iter().map(|u| u.id));
@@ -285,169 +312,60 @@ impl Bridge {
     }
 
     /// The chats that are told: those of the users who can be reached.
-    fn chats(&self) -> Vec<i64> {
+    pub(super) fn chats(&self) -> Vec<i64> {
         let users = self.users();
         let book = self.book();
         users.into_iter().filter(|id| !book.unreachable().iter().any(|u| u.chat == *id)).collect()
     }
 
-    /// Does one errand.
-    async fn run(&self, errand: Errand) {
+    /// Does one errand, until it is certain what became of it.
+    pub(super) async fn run(&self, errand: Errand) -> Fate {
         let posted = self.sender.post(errand.post.clone()).await;
-        if let Some(next) = self.became(&errand, &posted) {
+        let fate = self.fate(&errand, &posted);
+        let next = errand.done(&posted, &mut self.book());
+        if let Some(next) = next {
             self.sender.post(next).await;
         }
+        fate
     }
 
-    /// Notes what became of an errand; returns what is to be done besides.
-    fn became(&self, errand: &Errand, posted: &Posted) -> Option<Post> {
-        match (posted, errand.chat()) {
-            (Posted::Sent(_) | Posted::Done, _) => {}
-            (Posted::Refused(Why::Unreachable(why)), Some(chat)) => self.lose(chat, why),
+    fn fate(&self, errand: &Errand, posted: &Posted) -> Fate {
+        let why = match (posted, errand.chat()) {
+            (Posted::Sent(_) | Posted::Done, _) => {
+                self.set_refusal("");
+                return Fate::Done;
+            }
+            (Posted::Refused(Why::Unreachable(why)), Some(chat)) => return self.lose(chat, why),
             (Posted::Refused(Why::Moved(_)), Some(chat)) => {
-                self.lose(chat, "the chat became a group, which nobody approved")
+                return self.lose(chat, "the chat became a group, which nobody approved");
             }
-            (Posted::Refused(Why::Gone), Some(chat)) => {
-                if let Post::Edit { message, .. } | Post::Delete { message, .. } = errand.post {
-                    self.book().forget_card(chat, message);
+            (Posted::Refused(Why::Gone), chat) => {
+                if let (Post::Edit { message, .. } | Post::Delete { message, .. }, Some(chat)) = (&errand.post, chat) {
+                    self.book().forget_card(chat, *message);
                 }
+                return Fate::Done;
             }
-            (Posted::Refused(why), _) => {
-                tracing::warn!(?why, "Telegram refused a message");
-                if let Why::Other(why) = why {
-                    why.clone_into(&mut held(&self.refusal));
-                    self.people.notify_one();
-                }
-            }
-        }
-        errand.done(posted, &mut self.book())
-    }
-
-    fn lose(&self, chat: i64, why: &str) {
-        self.book().set_unreachable(chat, why, now());
-        self.people.notify_one();
-    }
-
-    /// Tells what is owed, for ever.
-    async fn tell(&self) {
-        let mut pauses = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-        loop {
-            let page = match self.client.owed(NAME, self.patience()).await {
-                Ok(page) => page,
-                Err(trouble) => {
-                    if !matches!(&trouble, Trouble::Refused(r) if r.code == RefusedCode::Unavailable) {
-                        tracing::warn!(?trouble, "what is owed cannot be read");
-                    }
-                    tokio::time::sleep(pauses.next()).await;
-                    continue;
-                }
-            };
-            pauses.reset();
-            let before = self.book().bytes();
-            let chats = self.chats();
-            if chats.is_empty() && !page.notices.is_empty() {
-                if self.users().is_empty() {
-                    // There is nobody to tell, and there was nobody: no one waits for these.
-                    self.receipts(&page.notices, Delivery::Dropped).await;
-                } else {
-                    let _ = tokio::time::timeout(Duration::from_secs(60), self.people.notified()).await;
-                }
-                continue;
-            }
-            let load = Load::of(&page);
-            self.tell_page(&chats, load, page.notices).await;
-            self.keep_if_changed(&before).await;
-            if page.total == 0 {
-                self.digest(&chats).await;
-            }
-        }
-    }
-
-    /// How long to wait for something to tell: not past the end of quiet hours while something is held.
-    fn patience(&self) -> Duration {
-        let (held, _) = {
-            let book = self.book();
-            (book.held().0.len(), ())
+            (Posted::Refused(Why::Other(why)), _) => why.as_str(),
+            (Posted::Refused(Why::Unreachable(_) | Why::Moved(_)), None) => "a tap could not be answered",
         };
-        if held == 0 {
-            return OWED;
-        }
-        let chats = [];
-        let until = self.teller(&chats).quiet_until();
-        let left = until.map_or(0, |at| (at - now()).max(0));
-        // A second later: the hours are over then by every clock.
-        OWED.min(Duration::from_millis(left.unsigned_abs()) + Duration::from_secs(1))
+        tracing::warn!(why, "Telegram refused a message");
+        self.set_refusal(why);
+        Fate::Refused
     }
 
-    fn teller<'a>(&'a self, chats: &'a [i64]) -> Teller<'a> {
-        let Hands { seal, mask, rules, .. } = &self.hands;
-        Teller { chats, seal, mask, tz: &rules.tz, quiet: self.quiet, now: now() }
-    }
-
-    /// Tells each notice of a page. Those of one task wait for each other; chats wait for nobody but themselves.
-    async fn tell_page(&self, chats: &[i64], load: Load, items: Vec<NoticeItem>) {
-        let mut under_way = FuturesUnordered::new();
-        let mut tasks = HashSet::new();
-        for item in items {
-            if !tasks.insert(item.task.id) {
-                while under_way.next().await.is_some() {}
-                tasks.clear();
-                tasks.insert(item.task.id);
-            }
-            let telling = {
-                let teller = self.teller(chats);
-                let mut book = self.book();
-                let telling = teller.tell(&item, load, &book);
-                if matches!(telling, Telling::Hold(_)) {
-                    book.hold(item.task.id, item.notice.seq, item.notice.kind);
-                }
-                telling
-            };
-            let (errands, is_held) = match telling {
-                Telling::Now(errands) => (errands, false),
-                Telling::Hold(errands) => (errands, true),
-            };
-            under_way.push(async move {
-                if is_held {
-                    self.keep_if_changed(&[]).await;
-                }
-                // Each is put into its chat's lane now, so that their order is that of the notices.
-                join_all(errands.into_iter().map(|errand| self.run(errand))).await;
-                self.receipts(std::slice::from_ref(&item), Delivery::Sent).await;
-            });
-        }
-        while under_way.next().await.is_some() {}
-    }
-
-    async fn receipts(&self, items: &[NoticeItem], delivery: Delivery) {
-        let receipts =
-            items.iter().map(|item| Receipt { task: item.task.id, seq: item.notice.seq, delivery }).collect::<Vec<_>>();
-        if receipts.is_empty() {
-            return;
-        }
-        if let Err(refused) = self.client.receipts(NAME, receipts).await {
-            // It is told again, since it counts as owed.
-            tracing::warn!(%refused, "a receipt could not be left");
-            tokio::time::sleep(Duration::from_secs(1)).await;
+    fn set_refusal(&self, why: &str) {
+        let mut refusal = held(&self.refusal);
+        if *refusal != why {
+            why.clone_into(&mut refusal);
+            drop(refusal);
+            self.news.send_modify(|n| *n += 1);
         }
     }
 
-    /// Tells in one message what was held back.
-    async fn digest(&self, chats: &[i64]) {
-        if self.book().held().0.is_empty() || self.teller(chats).quiet_until().is_some() {
-            return;
-        }
-        let wanted = Teller::wanted(&self.book());
-        let mut items = Vec::new();
-        for (task, seq) in wanted {
-            if let Ok(task) = self.client.get(&exactly(task)).await {
-                items.extend(tell::item_of(task, seq));
-            }
-        }
-        let errands = self.teller(chats).digest(&items, &self.book());
-        join_all(errands.into_iter().map(|errand| self.run(errand))).await;
-        self.book().forget_held();
-        self.keep_if_changed(&[]).await;
+    fn lose(&self, chat: i64, why: &str) -> Fate {
+        self.book().set_unreachable(chat, why, now());
+        self.news.send_modify(|n| *n += 1);
+        Fate::Unreachable
     }
 
     /// Lets in whom the owner accepted in the terminal.
@@ -459,9 +377,9 @@ impl Bridge {
                 book.pair(id, &name, now());
                 book.set_reachable(id);
             }
-            self.keep_if_changed(&[]).await;
+            self.keep().await;
             held(&self.gate).set_allowed(self.users());
-            self.people.notify_one();
+            self.news.send_modify(|n| *n += 1);
             tracing::info!(user = id, "a Telegram user was let in");
             let html = "Welcome. This bot tells you when tasks end, and brings you their questions.\n".to_owned()
                 + &words::help();
@@ -472,6 +390,7 @@ impl Bridge {
     /// Keeps `octo status` up to date.
     async fn say_how_it_is(&self, mut condition: watch::Receiver<Condition>) {
         let mut trouble = self.sender.trouble();
+        let mut news = self.news.subscribe();
         loop {
             let (health, mut problems) = {
                 let condition = condition.borrow_and_update();
@@ -497,10 +416,7 @@ impl Bridge {
             tokio::select! {
                 _ = condition.changed() => {}
                 _ = trouble.changed() => {}
-                () = self.people.notified() => {
-                    // Others wait for the same news.
-                    self.people.notify_waiters();
-                }
+                _ = news.changed() => {}
             }
         }
     }
@@ -540,7 +456,8 @@ impl Bridge {
                         let card = card::task(&now_is, None, &face);
                         Post::Edit { chat, message: at, html: card.html, keys: card.keys }
                     };
-                    return self.run(Errand { post: edit, note: Note::Card { task, ended: false } }).await;
+                    self.run(Errand { post: edit, note: Note::Card { task, ended: false } }).await;
+                    return;
                 }
                 _ => return,
             }
@@ -566,12 +483,11 @@ impl Apply for Arc<Bridge> {
             }
             Heard::Text(_) | Heard::Tap(_) | Heard::Blocked(_) | Heard::Back(_) => {}
         }
-        let before = self.book().bytes();
         let unreachable = self.book().unreachable().len();
         let errands = self.hands.hear(heard, arrived.update.id.0).await.map_err(|Later(refused)| refused)?;
-        self.keep_if_changed(&before).await;
+        self.keep().await;
         if self.book().unreachable().len() != unreachable {
-            self.people.notify_one();
+            self.news.send_modify(|n| *n += 1);
         }
         self.answer(errands).await;
         Ok(())
@@ -602,7 +518,6 @@ impl Bridge {
         let before = self.under_way.fetch_add(count, Ordering::Relaxed);
         let bridge = Arc::clone(self);
         let sent = tokio::spawn(async move {
-            let book = bridge.book().bytes();
             for errand in errands {
                 let started = match (&errand.note, errand.chat()) {
                     (Note::Card { task, ended: false }, Some(chat)) => Some((*task, chat)),
@@ -614,7 +529,7 @@ impl Bridge {
                     tokio::spawn(Arc::clone(&bridge).follow_start(task, chat));
                 }
             }
-            bridge.keep_if_changed(&book).await;
+            bridge.keep().await;
         });
         if before < ON_THEIR_WAY {
             let _ = tokio::time::timeout(ANSWERED, sent).await;

@@ -98,3 +98,21 @@ fn what_could_not_be_sent_is_in_the_status_and_is_sent_later() {
     assert!(text.contains("failed") && text.contains("said"), "{text}");
     crate::harness::wait_for("the receipt", || phone.world.status()["bridges"][0]["owed"] == 0);
 }
+
+#[test]
+fn what_a_blocked_bot_could_not_tell_stays_owed_until_it_can() {
+    let phone = Phone::new(&[]);
+    phone.fake.fault("sendMessage", 1000, Fault::blocked());
+    let id = phone.world.bg("echo while blocked");
+    phone.world.ended(&id);
+    crate::harness::wait_for("the status to say so", || {
+        let bridge = &phone.world.status()["bridges"][0];
+        bridge["owed"] == 1 && bridge["problem"].as_str().is_some_and(|p| p.contains("blocked"))
+    });
+    phone.fake.heal();
+    phone.fake.say(ANN, "/help");
+    let (_, text) = phone.message(&id);
+    assert!(text.contains("while blocked"), "{text}");
+    crate::harness::wait_for("the receipt", || phone.world.status()["bridges"][0]["owed"] == 0);
+    assert_eq!(phone.world.status()["bridges"][0]["problem"], json!(null));
+}
