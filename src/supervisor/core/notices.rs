@@ -65,11 +65,14 @@ impl Core {
 
     /// Takes note of what a bridge delivered, or will not deliver.
     pub(super) fn receipts(&mut self, bridge: &str, receipts: &[Receipt]) -> Decision {
-        let mut changed = Vec::new();
+        let mut after = Vec::new();
         for receipt in receipts {
             let id = receipt.task;
-            let owed = |n: &Notice| n.seq == receipt.seq && n.to.get(bridge) == Some(&Delivery::Owed);
-            if !self.live_task(id).is_some_and(|l| l.task.notices.iter().any(owed)) {
+            let Some(live) = self.live_task(id).filter(|l| l.phase != Phase::Foreign) else { continue };
+            // One that came before in the same batch may not be saved: whoever leaves it again hears of that, too.
+            after.push(id);
+            let owed = |n: &Notice| n.seq == receipt.seq && is_owed(n, bridge);
+            if !live.task.notices.iter().any(owed) {
                 continue;
             }
             self.touch(id);
@@ -77,39 +80,38 @@ impl Core {
             if let Some(notice) = notices.and_then(|n| n.iter_mut().find(|n| owed(n))) {
                 notice.to.insert(bridge.to_owned(), receipt.delivery);
             }
-            changed.push(id);
         }
-        Ok((changed, Reply::Done))
+        Ok((after, Reply::Done))
     }
 
     /// Whether some bridge of this daemon still has to tell something of a task.
     pub(super) fn owes(&self, task: &Task) -> bool {
-        let owed = |n: &Notice| self.limits.bridges.iter().any(|b| n.to.get(b) == Some(&Delivery::Owed));
-        task.notices.iter().any(owed)
+        task.notices.iter().any(|n| self.limits.bridges.iter().any(|b| is_owed(n, b)))
     }
 
     /// What a bridge has still to tell, oldest first: at most `limit` of them with their tasks, and how many in all.
+    /// Of a task that changes in the present batch it is what was owed, and how it stood, before.
     #[must_use]
     pub fn owed(&self, bridge: &str, limit: usize) -> (Vec<(Notice, Task)>, usize) {
-        let mut owed: Vec<(u64, TaskId)> = Vec::new();
-        for live in self.live.values().filter(|l| l.phase != Phase::Foreign && !self.is_dirty(l.task.id)) {
-            let notices = live.task.notices.iter().filter(|n| n.to.get(bridge) == Some(&Delivery::Owed));
-            owed.extend(notices.map(|n| (n.seq, live.task.id)));
-        }
-        owed.sort_unstable();
+        let mut owed: Vec<(&Notice, &Task)> = self.owed_to(bridge).collect();
+        owed.sort_unstable_by_key(|(notice, _)| notice.seq);
         let total = owed.len();
         owed.truncate(limit);
-        let whole = |(seq, id): (u64, TaskId)| {
-            let task = self.task(id)?;
-            Some((task.notices.iter().find(|n| n.seq == seq)?.clone(), task.clone()))
-        };
-        (owed.into_iter().filter_map(whole).collect(), total)
+        (owed.into_iter().map(|(notice, task)| (notice.clone(), task.clone())).collect(), total)
     }
 
     /// How many notices a bridge has still to tell.
     #[must_use]
     pub fn owed_count(&self, bridge: &str) -> usize {
-        let owed = |n: &&Notice| n.to.get(bridge) == Some(&Delivery::Owed);
-        self.live.values().map(|l| l.task.notices.iter().filter(owed).count()).sum()
+        self.owed_to(bridge).count()
     }
+
+    fn owed_to<'a>(&'a self, bridge: &'a str) -> impl Iterator<Item = (&'a Notice, &'a Task)> {
+        let ours = self.saved_live().filter(|l| l.phase != Phase::Foreign);
+        ours.flat_map(move |l| l.task.notices.iter().filter(|n| is_owed(n, bridge)).map(|n| (n, &l.task)))
+    }
+}
+
+fn is_owed(notice: &Notice, bridge: &str) -> bool {
+    notice.to.get(bridge) == Some(&Delivery::Owed)
 }
