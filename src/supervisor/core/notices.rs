@@ -3,12 +3,14 @@
 //!
 //! What is owed keeps its task live, and therefore in memory, for as long as nobody can be reached.
 
-use super::{Core, Effect, Now, Phase, Reply, commands::Decision, schedule::stamp};
+use std::collections::HashSet;
+
+use super::{Core, Effect, Live, Now, Phase, Reply, commands::Decision, schedule::stamp};
 use crate::command::Receipt;
 use crate::supervisor::Event;
-use crate::task::{Delivery, Notice, NoticeKind, Task, TaskId};
+use crate::task::{Delivery, HistoryEntry, Notice, NoticeKind, Question, Status, Task, TaskId};
 
-/// How many closed questions, and notices of them, a record keeps.
+/// How many closed questions, told notices of questions, and pauses a record keeps.
 const CLOSED_MAX: usize = 200;
 
 impl Core {
@@ -40,31 +42,35 @@ impl Core {
         true
     }
 
-    /// Keeps a record small that asks very often: its oldest closed questions go, with what was told of them.
-    pub(super) fn prune(&mut self, id: TaskId) {
+    /// Keeps a record small that asks very often: the questions that were closed first go, with their answers, with
+    /// what was told of them, and with what nobody could be told so far, for of a question that is gone there is
+    /// nothing to tell. `just`: a question that was closed now stays, whatever the clock says.
+    pub(super) fn prune(&mut self, id: TaskId, just: &str) {
         let Some(live) = self.live.get_mut(&id) else { return };
-        let closed = live.task.questions.iter().filter(|q| !q.open).count();
-        let mut many = closed.saturating_sub(CLOSED_MAX);
-        live.task.questions.retain(|q| {
-            let goes = !q.open && many > 0;
-            many -= usize::from(goes);
-            !goes
-        });
         let task = &mut live.task;
+        let gone = closed_first(&task.questions, just);
+        task.questions.retain(|q| !gone.contains(&q.id));
         task.answers.retain(|a| task.questions.iter().any(|q| q.id == a.question));
-        let old = |n: &Notice| n.kind.is_of_question() && n.to.values().all(|d| *d != Delivery::Owed);
-        let mut many = task.notices.iter().filter(|n| old(n)).count().saturating_sub(CLOSED_MAX);
+        let told = |n: &Notice| n.kind.is_of_question() && n.to.values().all(|d| *d != Delivery::Owed);
+        let mut many = task.notices.iter().filter(|n| told(n)).count().saturating_sub(CLOSED_MAX);
         for gone in task.notices.extract_if(.., |n| {
-            let goes = many > 0 && old(n);
-            many -= usize::from(goes);
-            goes
+            let old = many > 0 && told(n);
+            many -= usize::from(old);
+            old || n.kind.is_of_question() && gone.contains(&n.question)
         }) {
             self.notice_order.remove(&gone.seq);
+        }
+        let pauses = task.history.iter().filter(|h| h.status == Status::Paused).count();
+        for _ in CLOSED_MAX..pauses {
+            // A pause goes with the step that ended it, so that the rest is still a life.
+            let over = |steps: &[HistoryEntry]| steps.iter().map(|h| h.status).eq([Status::Paused, Status::Running]);
+            let Some(at) = task.history.windows(2).position(over) else { break };
+            task.history.drain(at..at + 2);
         }
     }
 
     /// Takes note of what a bridge delivered, or will not deliver.
-    pub(super) fn receipts(&mut self, bridge: &str, receipts: &[Receipt]) -> Decision {
+    pub(super) fn receipts(&mut self, bridge: &str, receipts: &[Receipt], now: Now) -> Decision {
         let mut after = Vec::new();
         for receipt in receipts {
             let id = receipt.task;
@@ -80,8 +86,17 @@ impl Core {
             if let Some(notice) = notices.and_then(|n| n.iter_mut().find(|n| owed(n))) {
                 notice.to.insert(bridge.to_owned(), receipt.delivery);
             }
+            self.settle_told(id, now);
         }
         Ok((after, Reply::Done))
+    }
+
+    /// An ended task that waited for nothing but its last receipt is put away.
+    fn settle_told(&mut self, id: TaskId, now: Now) {
+        let waited = |live: &&Live| live.phase == Phase::Settling && live.due.is_none() && !self.owes(&live.task);
+        if self.live_task(id).filter(waited).is_some() && !self.leisure.knows(id) {
+            self.fold_later(id, now);
+        }
     }
 
     /// Whether some bridge of this daemon still has to tell something of a task.
@@ -110,6 +125,18 @@ impl Core {
         let ours = self.saved_live().filter(|l| l.phase != Phase::Foreign);
         ours.flat_map(move |l| l.task.notices.iter().filter(|n| is_owed(n, bridge)).map(|n| (n, &l.task)))
     }
+}
+
+/// The questions that are too many, by the order in which they were closed.
+fn closed_first(questions: &[Question], just: &str) -> HashSet<String> {
+    let closed = || questions.iter().filter(|q| !q.open);
+    let many = closed().count().saturating_sub(CLOSED_MAX);
+    if many == 0 {
+        return HashSet::new();
+    }
+    let mut others: Vec<&Question> = closed().filter(|q| q.id != just).collect();
+    others.sort_by_key(|q| q.closed_at.millis());
+    others.into_iter().take(many).map(|q| q.id.clone()).collect()
 }
 
 fn is_owed(notice: &Notice, bridge: &str) -> bool {

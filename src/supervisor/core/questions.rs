@@ -63,7 +63,7 @@ impl Core {
             self.pause(id, now);
             self.tell_of_question(id, &qid, NoticeKind::Question, now);
         }
-        self.prune(id);
+        self.prune(id, &qid);
         self.questions_changed(id, now);
         let Some(live) = self.live_task(id) else { return Err(Refused::no_such_task(id)) };
         let state = live.task.questions.iter().find(|q| q.id == qid).map(|q| state_of(&live.task, q));
@@ -203,7 +203,7 @@ impl Core {
             question.closed_at = stamp(now);
         }
         self.tell_of_question(id, qid, NoticeKind::Closed, now);
-        self.prune(id);
+        self.prune(id, qid);
         self.questions_changed(id, now);
     }
 

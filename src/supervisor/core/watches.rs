@@ -149,13 +149,13 @@ impl Core {
             return;
         }
         self.touch(id);
-        for qid in over {
-            self.close(id, &qid, Closed::NoAnswer, now);
+        for qid in &over {
+            self.close(id, qid, Closed::NoAnswer, now);
         }
         for qid in remind {
             self.remind(id, &qid, now);
         }
-        self.prune(id);
+        self.prune(id, over.last().map_or("", String::as_str));
         self.questions_changed(id, now);
     }
 
