@@ -22,6 +22,7 @@ use crate::run::Claim;
 use crate::store::{Loaded, Marks, Summary, Write};
 use crate::task::{Status, Task, TaskId};
 
+mod agents;
 mod batch;
 mod boot;
 mod commands;
@@ -157,6 +158,10 @@ pub struct Limits {
     pub reminders: Vec<u64>,
     /// The owner's time zone, for messages.
     pub time_zone: jiff::tz::TimeZone,
+    /// How many tokens an agent and the tasks that it starts may use, if nothing else is said.
+    pub agent_budget: u64,
+    /// How many tokens all tasks together may use in 24 hours.
+    pub global_budget: u64,
 }
 
 /// What the daemon knows about a live task beyond its record.

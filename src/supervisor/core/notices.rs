@@ -23,6 +23,18 @@ impl Core {
 
     /// Puts a notice into the record, owed to every bridge, if the task's owner wants to hear of such things.
     pub(super) fn raise(&mut self, id: TaskId, kind: NoticeKind, question: &str, now: Now) -> bool {
+        self.raise_saying(id, kind, question, String::new(), now)
+    }
+
+    /// As [`Core::raise`], with words of its own.
+    pub(super) fn raise_saying(
+        &mut self,
+        id: TaskId,
+        kind: NoticeKind,
+        question: &str,
+        text: String,
+        now: Now,
+    ) -> bool {
         let Some(live) = self.live.get_mut(&id) else { return false };
         if !live.task.notify.wants(kind) {
             return false;
@@ -34,6 +46,7 @@ impl Core {
             kind,
             at: stamp(now),
             question: question.to_owned(),
+            text,
             to: self.limits.bridges.iter().map(|b| (b.clone(), Delivery::Owed)).collect(),
             extra: serde_json::Map::new(),
         };
