@@ -21,11 +21,13 @@ use hyper::body::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::command::{
-    ListQuery, Listing, NoticePage, Refused, RefusedCode, ShutdownRequest, StartRequest, Started, StatusReport, TaskRef,
+    FollowupRequest, ListQuery, Listing, NoticePage, RaiseRequest, Refused, RefusedCode, ShutdownRequest, StartRequest,
+    Started, StatusReport, TaskRef,
 };
 use crate::task::Task;
 use crate::workspace::Workspace;
 
+mod chat;
 mod http;
 mod logs;
 mod near;
@@ -35,6 +37,7 @@ mod start;
 mod wait;
 mod wire;
 
+pub use chat::{ChatEvent, ChatStream};
 pub use http::Trouble;
 pub use logs::{LogEvent, LogQuery, LogStream};
 pub use start::Patience;
@@ -202,6 +205,25 @@ impl Client {
     /// `Conflict` when it has not ended; `NotFound`; `Unavailable`.
     pub async fn retry(&self, task: &TaskRef) -> Result<(), Refused> {
         self.done(Call::post(http::task_path(task, "/retry")?)).await
+    }
+
+    /// Lets an agent go on that used up its budget: `tokens` more, or its original budget again.
+    ///
+    /// # Errors
+    /// `Conflict` when it did not stop for a budget; `NotFound`; `Unavailable`.
+    pub async fn raise(&self, task: &TaskRef, tokens: Option<u64>) -> Result<(), Refused> {
+        self.done(Call::post(http::task_path(task, "/raise")?).body(&RaiseRequest { tokens })?).await
+    }
+
+    /// Starts an agent that goes on from the result of an ended task; a key is made when there is none.
+    ///
+    /// # Errors
+    /// `Conflict` when the task has not ended; `NotFound`; `Unavailable`.
+    pub async fn followup(&self, task: &TaskRef, mut request: FollowupRequest) -> Result<Started, Refused> {
+        if request.key.is_empty() {
+            request.key = new_key();
+        }
+        self.json(Call::post(http::task_path(task, "/followup")?).body(&request)?.repeatable()).await
     }
 
     /// Removes an ended task.

@@ -5,6 +5,7 @@
 
 use crate::task::{Status, Task};
 
+mod budget;
 mod details;
 mod duration;
 mod notice;
@@ -13,6 +14,7 @@ mod report;
 pub mod sanitize;
 mod table;
 
+pub use budget::{budget_mark, budget_used, budgets, can_be_raised};
 pub use details::{Tail, details};
 pub use duration::{BadDuration, ago, duration, parse_duration};
 pub use notice::{digest, notice};

@@ -10,6 +10,10 @@ fn resumed(task: &str, question: Option<&str>, answer: &str) -> Ask {
     Ask::Resume { task: id(task), question: question.map(str::to_owned), answer: answer.to_owned() }
 }
 
+fn job(agent: &str, model: &str, prompt: &str) -> Ask {
+    Ask::Agent(Job { agent: agent.to_owned(), model: model.to_owned(), prompt: prompt.to_owned() })
+}
+
 #[test]
 fn lines_and_what_they_ask() {
     for (line, ask) in [
@@ -47,6 +51,19 @@ fn lines_and_what_they_ask() {
         (" /quit ", Ask::Quit),
         ("/exit", Ask::Quit),
         ("how are my tasks?", Ask::Say("how are my tasks?".into())),
+        ("/agent fix  the tests", job("", "", "fix  the tests")),
+        ("/bg --agent fix the tests", job("", "", "fix the tests")),
+        ("/bg --agent=coder --model x/y  fix\nthis ", job("coder", "x/y", "fix\nthis")),
+        ("/bg --model x/y fix -- this", job("", "x/y", "fix -- this")),
+        ("/bg --model=x/y -- --agent", job("", "x/y", "--agent")),
+        ("/agent --agent=coder -v what", job("coder", "", "-v what")),
+        ("/agents", Ask::Agents),
+        ("/model", Ask::Model(None)),
+        ("/model ollama/qwen3:8b", Ask::Model(Some("ollama/qwen3:8b".into()))),
+        ("/new", Ask::New),
+        ("/task #12 followup  and  the docs ", Ask::Followup { task: id("12"), text: "and  the docs".into() }),
+        ("/task 12 raise", Ask::Raise { task: id("12"), tokens: None }),
+        ("/task 12 raise 50,000", Ask::Raise { task: id("12"), tokens: Some(50_000) }),
     ] {
         assert_eq!(parse(line), Ok(ask), "{line}");
     }
@@ -57,18 +74,24 @@ fn mistakes_are_explained() {
     let told: String = [
         "/bg",
         "/bg kill",
-        "/bg --agent fix the tests",
-        "/bg --model x y",
+        "/bg --agent",
+        "/bg --agent= x",
+        "/bg --model x/y",
+        "/agent --modle x y",
+        "/model x y",
         "/bg --name x make",
         "/tasks compleet",
         "/task",
         "/task 12 cancle",
         "/task 12 dance wildly",
         "/task 12 resume --question",
-        "/task 12 followup and more",
+        "/task 12 followup",
+        "/task 12 raise much",
+        "/task 12 raise 0",
         "/quit now",
         "/tsk 12",
-        "/agent do it",
+        "/agent",
+        "/new one",
         "/frobnicate",
     ]
     .iter()
@@ -153,6 +176,7 @@ fn every_form_of_every_command_is_understood() {
     for command in COMMANDS {
         for (form, _) in command.forms {
             let line = format!("{} {}", command.name, form.replace("ID", "12").replace("[STATUS]", "failed"));
+            let line = line.replace("[=NAME]", "=coder").replace("[M]", "x/y").replace("[TOKENS]", "1000");
             assert!(parse(&line).is_ok(), "{line}");
         }
     }
@@ -160,7 +184,7 @@ fn every_form_of_every_command_is_understood() {
 
 proptest::proptest! {
     #[test]
-    fn no_line_is_too_much(line in "/?(bg|task|tasks|help)? ?(kill|list|--)? ?\\PC{0,40}") {
+    fn no_line_is_too_much(line in "/?(bg|agent|model|task|tasks|help)? ?(12)? ?(kill|list|followup|raise|--model|--agent=?|--)? ?\\PC{0,40}") {
         let _ = parse(&line);
         let _ = first_word(&line);
     }

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::logs::{LogsArgs, print_logs};
 use super::{Failure, World, resume, wait};
 use crate::client::{Client, LogEvent, LogQuery, new_key};
-use crate::command::{Refused, ResumeRequest, TaskRef};
+use crate::command::{FollowupRequest, Refused, ResumeRequest, TaskRef};
 use crate::render::{self, Tail, Tongue, parse_duration};
 use crate::task::Task;
 
@@ -48,6 +48,18 @@ enum Act {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "ANSWER")]
         answer: Vec<String>,
     },
+    /// Lets an agent go on that used up its budget
+    Raise {
+        /// How many tokens more it may use [default: its original budget again]
+        #[arg(value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
+        tokens: Option<u64>,
+    },
+    /// Starts an agent that goes on from the result of this ended task; prints the new task's id
+    Followup {
+        /// What is to be done next, in plain words
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "TEXT")]
+        text: Vec<String>,
+    },
     /// Waits for its end; exits 0 when it completed
     Wait {
         /// Gives up after so long, with exit code 124
@@ -70,6 +82,12 @@ pub(super) async fn run(world: &World, args: TaskArgs) -> Result<(), Failure> {
             let request = ResumeRequest { answer: answer.join(" "), question, key: new_key() };
             let told = resume::answer(&client, &task, request).await?;
             world.print(format!("{told}\n"))
+        }
+        Some(Act::Raise { tokens }) => Ok(client.raise(&task, tokens).await?),
+        Some(Act::Followup { text }) => {
+            let request = FollowupRequest { text: text.join(" "), key: new_key() };
+            let started = client.followup(&task, request).await?;
+            world.print(format!("{}\n", started.instance_id))
         }
         Some(Act::Wait { timeout }) => wait::run(world, &task, timeout).await,
     }
