@@ -391,7 +391,8 @@ mod tests {
         assert_eq!(shown("/task 14 resume --question q2 "), Some(("Go on?  [allow / deny]".into(), None)));
         assert_eq!(shown(""), Some(("3 questions wait: /recap shows them".into(), None)));
         assert_eq!(shown("hello"), None);
-        let answering = Known { answering: true, ..known() };
+        let mut answering = known();
+        answering.answering = true;
         assert!(hint("", &answering).unwrap().shown.contains("Ctrl-C stops waiting"));
     }
 

@@ -107,15 +107,24 @@ fn mistakes_are_explained() {
     /bg kill
         /bg kill needs a task
         /bg kill ID; /tasks lists them
-    /bg --agent fix the tests
-        /bg --agent needs agents, which this version of Octo does not have
-        /bg COMMAND runs a shell command
-    /bg --model x y
-        /bg --model needs agents, which this version of Octo does not have
-        /bg COMMAND runs a shell command
+    /bg --agent
+        an agent needs to know what it is to do
+        /agent run all the tests and fix any failures
+    /bg --agent= x
+        --agent= needs a name
+        /bg --agent=NAME PROMPT
+    /bg --model x/y
+        an agent needs to know what it is to do
+        /agent run all the tests and fix any failures
+    /agent --modle x y
+        /agent has no option --modle
+        there are --agent[=NAME] and --model M; `/agent --agent -- PROMPT` takes it as words
+    /model x y
+        a model has a name without spaces
+        /model anthropic/claude-sonnet-4-5
     /bg --name x make
         /bg has no option --name
-        `octo bg --help` shows what the command line has; `/bg -- COMMAND` takes it as a command
+        there are --agent[=NAME] and --model M; `/bg -- COMMAND` takes it as a command
     /tasks compleet
         `compleet` is no status; there are: dispatched, running, paused, resumed, completed, failed, cancelled, budget_exceeded, interrupted
         did you mean /tasks completed?
@@ -127,22 +136,31 @@ fn mistakes_are_explained() {
         did you mean /task 12 cancel?
     /task 12 dance wildly
         a task has no `dance wildly`
-        there are: cancel, logs, resume, retry, rm
+        there are: cancel, followup, logs, raise, resume, retry, rm
     /task 12 resume --question
         --question needs the id of a question
         /task 12 shows what is open
-    /task 12 followup and more
-        /task ID followup is not in this version of Octo
-        there are: cancel, logs, resume, retry, rm
+    /task 12 followup
+        a follow-up needs to say what is to be done
+        /task 12 followup TEXT
+    /task 12 raise much
+        `much` is no number of tokens
+        /task 12 raise 50000
+    /task 12 raise 0
+        `0` is no number of tokens
+        /task 12 raise 50000
     /quit now
         /quit takes no arguments
         type /quit
     /tsk 12
         there is no command /tsk
         did you mean /task?
-    /agent do it
-        /agent needs agents, which this version of Octo does not have
-        /bg COMMAND runs a shell command
+    /agent
+        an agent needs to know what it is to do
+        /agent run all the tests and fix any failures
+    /new one
+        /new takes no arguments
+        type /new
     /frobnicate
         there is no command /frobnicate
         /help lists the commands
@@ -152,21 +170,30 @@ fn mistakes_are_explained() {
 #[test]
 fn help_is_the_table() {
     insta::assert_snapshot!(help(), @r#"
-      /bg COMMAND              runs a shell command in the background
-      /bg list                 lists tasks
-      /bg kill ID              stops a task
-      /bg clear                hides ended tasks from lists; their records stay
-      /tasks [STATUS]          lists tasks: active ones, then the newest ended
-      /task ID                 shows a task and the end of its output
-      /task ID logs            shows its output and follows it; Ctrl-C comes back
-      /task ID resume ANSWER   answers what it asks (--question q2 ANSWER: of several)
-      /task ID cancel          stops it, with everything that it started
-      /task ID retry           runs an ended task again
-      /task ID rm              removes an ended task
-      /recap                   tells again what happened last
-      /status                  shows the daemon, its slots and its settings
-      /help                    shows this
-      /quit                    leaves; tasks go on
+      /bg COMMAND                 runs a shell command in the background
+      /bg --agent[=NAME] PROMPT   gives an agent a job in plain words
+      /bg --model M PROMPT        the same, on this model
+      /bg list                    lists tasks
+      /bg kill ID                 stops a task
+      /bg clear                   hides ended tasks from lists; their records stay
+      /agent PROMPT               gives an agent a job in plain words
+      /tasks [STATUS]             lists tasks: active ones, then the newest ended
+      /task ID                    shows a task and the end of its output
+      /task ID logs               shows its output and follows it; Ctrl-C comes back
+      /task ID resume ANSWER      answers what it asks (--question q2 ANSWER: of several)
+      /task ID followup TEXT      has an agent go on from what an ended task brought
+      /task ID cancel             stops it, with everything that it started
+      /task ID retry              runs an ended task again
+      /task ID raise [TOKENS]     lets an agent go on that used up its budget
+      /task ID rm                 removes an ended task
+      /agents                     shows the agents of the team, and what agents are at work
+      /model [M]                  shows or chooses the model of this conversation
+      /new                        begins a new conversation; tasks go on
+      /recap                      tells again what happened last
+      /status                     shows the daemon, its slots and its settings
+      /help                       shows this
+      /quit                       leaves; tasks go on
+    Anything else is said to the supervisor agent, which can start tasks itself.
     ID is a task's number, its id, or the beginning of its id. Tab completes, the arrow keys go back.
     "#);
 }

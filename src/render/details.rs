@@ -299,7 +299,23 @@ mod tests {
         task.usage.cost_usd = Some(0.2118);
         (task.budget.tokens, task.budget.usd) = (Some(50_000), Some(1.0));
         task.error = "its budget of 50,000 tokens is used up".to_owned();
-        insta::assert_snapshot!(show(&task, None), @"");
+        insta::assert_snapshot!(show(&task, None), @r#"
+        $ budget_exceeded  #12 c4b1e012
+          prompt    Run all the tests
+                    and fix any failures
+          folder    /srv
+          agent     coder
+          model     anthropic/claude-sonnet-4-5
+          times     created  2025-11-20 09:57:50  (2m ago)
+                    started  2025-11-20 09:57:57  (2m ago)
+                    ended    2025-11-20 09:59:00  (1m ago)
+          duration  1m 3s
+          notify    all
+          error     its budget of 50,000 tokens is used up
+          usage     45,000 tokens in, 5,123 out, 7 turns, $0.2118
+          budget    50,123 of 50,000 tokens (100 %), $0.21 of $1.00 (21 %), 7 of 50 turns
+                    `octo task c4b1e012 raise` lets it go on
+        "#);
     }
 
     #[test]
