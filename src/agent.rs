@@ -7,6 +7,7 @@
 //!
 //! The loop that makes an agent of them is not written yet: nothing in the daemon uses this module.
 
+pub mod mcp;
 pub mod model;
 pub mod team;
 pub mod tools;
