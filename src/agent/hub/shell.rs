@@ -1,6 +1,6 @@
 //! Commands of agents: each under a shim of its own, so that its true end is found again, whoever dies meanwhile.
 //!
-//! A call has a folder, `tasks/<id>/calls/<run>-<ordinal>/`, and in it runs as tasks have them, with the same facts and
+//! A call has a folder, `tasks/<id>/calls/<ordinal>/`, and in it runs as tasks have them, with the same facts and
 //! the same verdict ([`crate::run`]): one, or, after a launch of which it is certain that its command never ran, the
 //! next. What the facts cannot tell after a power cut, because nothing of a launch is synced, the task's `boot` file
 //! tells: it is synced before the first launch of a boot. A call that was begun and has no end in a boot before this
