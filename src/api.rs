@@ -71,6 +71,8 @@ pub struct Fixed {
     pub team: Option<PathBuf>,
     /// What is shared with push bridges.
     pub board: Arc<crate::bridge::Board>,
+    /// Who knows which agents there are; `None`: this daemon runs none.
+    pub agents: Option<Arc<dyn crate::exec::agent::AgentCheck>>,
 }
 
 impl State {

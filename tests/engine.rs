@@ -38,6 +38,8 @@ fn limits(slots: usize) -> Limits {
         log_quota: 1 << 20,
         reminders: vec![600, 3600],
         time_zone: jiff::tz::TimeZone::UTC,
+        agent_budget: 50_000,
+        global_budget: 200_000,
     }
 }
 

@@ -381,7 +381,9 @@ impl State {
     async fn change(&self, peer: &Peer, headers: &HeaderMap, ask: Ask) -> Result<Response, Error> {
         match self.supervisor.ask(peer.actor(surface(headers)), ask).await? {
             Reply::Task(task) => Ok(json(weight(&task), task).await?),
-            Reply::Started(_) | Reply::Question(_) | Reply::Ids(_) | Reply::Done => Err(unexpected().into()),
+            Reply::Started(_) | Reply::Question(_) | Reply::Ids(_) | Reply::Reserved(_) | Reply::Done => {
+                Err(unexpected().into())
+            }
         }
     }
 }

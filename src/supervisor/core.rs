@@ -22,15 +22,18 @@ use crate::run::Claim;
 use crate::store::{Loaded, Marks, Summary, Write};
 use crate::task::{Status, Task, TaskId};
 
+mod agents;
 mod batch;
 mod boot;
 mod commands;
 mod index;
 mod judge;
 mod leisure;
+mod notices;
 mod query;
 mod questions;
 mod schedule;
+mod watches;
 
 pub use batch::{Batch, Effect, Saved};
 pub use commands::{Ask, NewTask, Reply};
@@ -155,6 +158,10 @@ pub struct Limits {
     pub reminders: Vec<u64>,
     /// The owner's time zone, for messages.
     pub time_zone: jiff::tz::TimeZone,
+    /// How many tokens an agent and the tasks that it starts may use, if nothing else is said.
+    pub agent_budget: u64,
+    /// How many tokens all tasks together may use in 24 hours.
+    pub global_budget: u64,
 }
 
 /// What the daemon knows about a live task beyond its record.
@@ -189,7 +196,7 @@ struct Live {
     /// Why the last launch failed.
     last_failure: String,
     /// Its open questions.
-    watches: questions::Watches,
+    watches: watches::Watches,
     /// When the present pause began, milliseconds since boot.
     paused_since: Option<u64>,
 }
@@ -203,7 +210,7 @@ impl Live {
             due: None,
             lazy: false,
             last_failure: String::new(),
-            watches: questions::Watches::new(),
+            watches: watches::Watches::new(),
             paused_since: None,
         }
     }

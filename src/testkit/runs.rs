@@ -231,6 +231,8 @@ impl Executor for FakeRuns {
         self.world().stops.push((id, run));
     }
 
+    fn stop_agent(&mut self, _: TaskId, _: u32) {}
+
     fn kill(&mut self, id: TaskId, run: u32, _: &Claim) {
         self.world().kills.push((id, run));
         self.kill_shim(id, run);

@@ -364,6 +364,8 @@ fn a_notice_is_owed_until_its_receipt_over_any_number_of_restarts() {
     lab.finish(id, 0);
     lab.pass(5);
     assert!(!lab.engine.core.is_settled(id), "its notice is not told yet");
+    assert_eq!(lab.engine.core.next_due(), None, "nothing is tried again and again for that");
+    lab.engine.core.check().unwrap();
     let mut lab = lab.reboot();
     lab.pass(5);
     assert_eq!(lab.engine.core.owed_count("telegram"), 1);
@@ -385,24 +387,126 @@ fn a_notice_is_owed_until_its_receipt_over_any_number_of_restarts() {
     assert!(lab.engine.core.is_settled(next), "no bridge, nothing owed");
 }
 
+impl Lab {
+    /// Asks for something that waits for the next turn, as what arrives with other requests does.
+    fn put(&mut self, request: u64, ask: Ask) {
+        assert!(self.engine.ask(request, Actor::Owner("test".into()), ask, self.now).is_none());
+    }
+
+    fn owed(&self) -> Vec<(NoticeKind, bool)> {
+        let (owed, total) = self.engine.core.owed("telegram", 10);
+        assert_eq!((total, total), (owed.len(), self.engine.core.owed_count("telegram")));
+        owed.iter().map(|(notice, task)| (notice.kind, task.questions.iter().any(|q| q.open))).collect()
+    }
+}
+
+#[test]
+fn what_is_owed_is_told_as_it_is_on_disk_whatever_is_being_saved() {
+    let (mut lab, id) = Lab::asking(1);
+    lab.question(id, question("x")).unwrap();
+    let request = || ResumeRequest { answer: "yes".into(), question: Some("q1".into()), key: "k".into() };
+    for saved in [false, true] {
+        lab.put(900, Ask::Answer { id, request: request() });
+        assert_eq!(lab.owed(), [(NoticeKind::Question, true)], "neither hidden nor ahead of its save");
+        lab.store.fail_next(u64::from(!saved));
+        lab.turn();
+    }
+    assert_eq!(lab.owed(), [(NoticeKind::Question, false), (NoticeKind::Closed, false)]);
+    lab.deliver();
+    lab.finish(id, 0);
+    lab.pass(3);
+    for saved in [false, true] {
+        lab.put(901, Ask::Remove { id });
+        assert_eq!(lab.owed(), [(NoticeKind::Completed, false)], "it may be put back");
+        lab.store.fail_next(u64::from(!saved));
+        lab.turn();
+    }
+    assert_eq!(lab.owed(), []);
+}
+
+#[test]
+fn a_receipt_that_is_left_twice_is_saved_for_both_or_for_none() {
+    let (mut lab, id) = Lab::asking(1);
+    lab.question(id, question("x")).unwrap();
+    let seq = lab.engine.core.owed("telegram", 1).0[0].0.seq;
+    let receipt = Receipt { task: id, seq, delivery: Delivery::Sent };
+    let receipts = Receipts { bridge: "telegram".into(), receipts: vec![receipt] };
+    for saved in [false, true] {
+        lab.put(900, Ask::Receipts(receipts.clone()));
+        lab.put(901, Ask::Receipts(receipts.clone()));
+        assert_eq!(lab.owed().len(), 1);
+        lab.store.fail_next(u64::from(!saved));
+        let told = lab.turn().into_iter().filter_map(|out| match out {
+            Out::Reply { result, .. } => Some(result.is_ok()),
+            Out::Ring(_) => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [saved, saved]);
+        assert_eq!(lab.owed().len(), usize::from(!saved));
+    }
+}
+
+#[test]
+fn what_a_record_from_elsewhere_owes_is_not_ours_to_tell() {
+    let (mut lab, id) = Lab::asking(1);
+    lab.finish(id, 0);
+    assert_eq!(lab.owed().len(), 1);
+    let before = lab.store.task(id).unwrap();
+    lab.limits.mark = "elsewhere".into();
+    let mut lab = lab.reboot();
+    assert_eq!(lab.owed(), []);
+    let receipt = Receipt { task: id, seq: before.notices[0].seq, delivery: Delivery::Sent };
+    lab.ask(Ask::Receipts(Receipts { bridge: "telegram".into(), receipts: vec![receipt] })).unwrap();
+    assert_eq!(lab.store.task(id).unwrap(), before, "it is shown, and never touched");
+}
+
 #[test]
 fn very_many_questions_do_not_swell_the_record() {
-    let (mut lab, id) = Lab::asking(1);
-    for n in 0..500 {
-        let asked = lab.question(id, question(&n.to_string())).unwrap();
-        assert_eq!(asked.question.id, format!("q{}", n + 1));
-        lab.answer("cli", id, None, "ok", "").unwrap();
+    for told in [true, false] {
+        let (mut lab, id) = Lab::asking(1);
+        for n in 0..300 {
+            let asked = lab.question(id, question(&n.to_string())).unwrap();
+            assert_eq!(asked.question.id, format!("q{}", n + 1));
+            lab.answer("cli", id, None, "ok", "").unwrap();
+            if told {
+                lab.deliver();
+            }
+        }
+        let task = lab.task(id);
+        assert!(task.questions.len() <= 201 && task.answers.len() <= 201 && task.notices.len() <= 402);
+        assert_eq!(task.answers.last().unwrap().question, "q300");
+        assert!(task.history.len() <= 404, "{}", task.history.len());
+        let steps: Vec<Status> = task.history.iter().map(|h| h.status).collect();
+        assert_eq!(steps[..3], [Status::Dispatched, Status::Running, Status::Paused]);
+        assert!(steps[1..].chunks(2).all(|s| s[0] == Status::Running && s.get(1).is_none_or(|s| *s == Status::Paused)));
+        lab.engine.core.check().unwrap();
+        for n in 0..100 {
+            lab.question(id, question(&format!("open {n}"))).unwrap();
+        }
+        let refused = lab.question(id, question("one more")).unwrap_err();
+        assert_eq!(refused.code, RefusedCode::Conflict);
+        lab.finish(id, 0);
         lab.deliver();
+        lab.pass(5);
+        assert!(lab.engine.core.is_settled(id));
+        lab.engine.core.check().unwrap();
     }
-    let task = lab.task(id);
-    assert!(task.questions.len() <= 201 && task.answers.len() <= 201 && task.notices.len() <= 402);
-    assert_eq!(task.answers.last().unwrap().question, "q500");
-    lab.engine.core.check().unwrap();
-    for n in 0..100 {
-        lab.question(id, question(&format!("open {n}"))).unwrap();
+}
+
+#[test]
+fn an_answer_is_there_for_its_asker_however_many_came_since_it_asked() {
+    for set_back in [0, 3_600_000] {
+        let (mut lab, id) = Lab::asking(1);
+        lab.question(id, question("first")).unwrap();
+        for n in 0..250 {
+            lab.question(id, question(&n.to_string())).unwrap();
+            lab.answer("cli", id, Some(&format!("q{}", n + 2)), "ok", "").unwrap();
+        }
+        lab.now.wall -= set_back;
+        lab.answer("cli", id, Some("q1"), "at last", "").unwrap();
+        assert_eq!(lab.store.task(id).unwrap().answers.last().unwrap().text, "at last");
+        let again = lab.question(id, question("first")).unwrap();
+        assert_eq!((again.question.id.as_str(), again.answer.unwrap().text.as_str()), ("q1", "at last"));
     }
-    let refused = lab.question(id, question("one more")).unwrap_err();
-    assert_eq!(refused.code, RefusedCode::Conflict);
 }
 
 /// The store dies after every write n of a question's life, told and untold: what anybody was told is there

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Core, Now, Phase, RequestId, Undo};
+use super::{Core, Live, Now, Phase, RequestId, Undo};
 use crate::command::{Refused, RefusedCode};
 use crate::run::Claim;
 use crate::store::{Marks, SaveError, Summary, Write};
@@ -210,6 +210,15 @@ impl Core {
     /// Whether the task is saved with the present batch.
     pub(in crate::supervisor) fn is_dirty(&self, id: TaskId) -> bool {
         self.pending.dirty.contains(&id)
+    }
+
+    /// The live tasks as they were last saved: what the present batch changes is not on disk, and may never be.
+    pub(super) fn saved_live(&self) -> impl Iterator<Item = &Live> {
+        let before = self.pending.undo.values().filter_map(|undo| match undo {
+            Undo::Live(old) => Some(&**old),
+            Undo::Absent | Undo::Settled(_) => None,
+        });
+        self.live.values().filter(|live| !self.pending.undo.contains_key(&live.task.id)).chain(before)
     }
 
     /// How many tasks of the present batch give their slot back because they pause.

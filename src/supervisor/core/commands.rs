@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Core, Effect, Live, NewQuestion, Now, Phase, RequestId, Resolved, schedule::stamp};
 use crate::command::{Actor, Env, QuestionState, Receipts, Refused, RefusedCode, ResumeRequest, StartRequest, TaskRef};
+use crate::exec::agent::{AgentReport, Reserve};
 use crate::store::key_hash;
-use crate::task::{Kind, Status, Step, Task, TaskId};
+use crate::task::{CHAT, Kind, Status, Step, Task, TaskId};
 
 /// One task to start, with everything that needed IO already found out by the caller.
 #[derive(Debug, Clone)]
@@ -18,6 +19,22 @@ pub struct NewTask {
     pub uuid: String,
     /// The digest of the caller's environment; empty: the daemon's own.
     pub env_digest: String,
+}
+
+impl NewTask {
+    /// The conversation of somebody with the supervisor agent: `who` is a surface and its user (`telegram:4711`).
+    #[must_use]
+    pub fn chat(who: &str, model: &str, cwd: &str) -> NewTask {
+        let (uuid, id) = TaskId::random();
+        let request = StartRequest {
+            kind: Kind::Agent,
+            thread: format!("{CHAT}{who}"),
+            model: model.to_owned(),
+            cwd: cwd.to_owned(),
+            ..StartRequest::default()
+        };
+        NewTask { request, id, uuid: uuid.to_string(), env_digest: String::new() }
+    }
 }
 
 /// What can be asked of the core.
@@ -61,6 +78,19 @@ pub enum Ask {
         /// The answer.
         request: ResumeRequest,
     },
+    /// What the driver of an agent reports; answered with [`Reply::Done`].
+    Agent(AgentReport),
+    /// What a request to a model may use; answered with [`Reply::Reserved`] at once.
+    Reserve(Reserve),
+    /// Let an agent go on that used up its budget.
+    Raise {
+        /// Which.
+        id: TaskId,
+        /// How many tokens are added; `None`: the original budget again.
+        tokens: Option<u64>,
+    },
+    /// Find the conversation of a thread that has not ended, or begin it; answered with [`Reply::Task`].
+    Chat(Box<NewTask>),
     /// What a push bridge delivered.
     Receipts(Receipts),
     /// Hide all ended tasks from the lists.
@@ -87,6 +117,8 @@ pub enum Reply {
     Question(Box<QuestionState>),
     /// The ids of the tasks concerned.
     Ids(Vec<TaskId>),
+    /// How many tokens the reply of a model may have, or which budget is used up, for people.
+    Reserved(Result<u32, String>),
     /// Done.
     Done,
 }
@@ -102,7 +134,11 @@ impl Core {
             Ask::Remove { id } => self.remove(id, record),
             Ask::Question { id, new } => self.question(actor, id, *new, now),
             Ask::Answer { id, request } => self.answer(actor, id, &request, record, now),
-            Ask::Receipts(Receipts { bridge, receipts }) => self.receipts(&bridge, &receipts),
+            Ask::Receipts(Receipts { bridge, receipts }) => self.receipts(&bridge, &receipts, now),
+            Ask::Agent(report) => self.agent_report(report, now),
+            Ask::Reserve(reserve) => self.reserve(&reserve, now),
+            Ask::Raise { id, tokens } => self.raise_budget(id, tokens, record, now),
+            Ask::Chat(new) => self.chat(*new, now),
             Ask::Clear => self.clear(now),
             Ask::Trust { records } => {
                 self.limits.trusted = records;
