@@ -212,6 +212,18 @@ impl AgentCheck for Hub {
     }
 }
 
+/// What an agent used by its present journal, as its record has it.
+fn own_usage(task: &Task) -> Usage {
+    let (all, before) = (&task.usage, &task.usage_before);
+    Usage {
+        input_tokens: all.input_tokens.saturating_sub(before.input_tokens),
+        output_tokens: all.output_tokens.saturating_sub(before.output_tokens),
+        cost_usd: all.cost_usd.map(|cost| (cost - before.cost_usd.unwrap_or_default()).max(0.0)),
+        turns: all.turns.saturating_sub(before.turns),
+        ..Usage::default()
+    }
+}
+
 fn report(id: TaskId, run: u32, usage: Usage, what: Report) -> AgentReport {
     AgentReport { id, run, usage, what }
 }
@@ -285,7 +297,7 @@ impl Inner {
         let Some(threads) = self.threads().await else {
             if let Some(desk) = self.desk().await {
                 let what = Report::Lost("there are no threads for agents".to_owned());
-                let _ = desk.report(report(id, run, task.usage.clone(), what)).await;
+                let _ = desk.report(report(id, run, own_usage(&task), what)).await;
             }
             return;
         };
@@ -325,7 +337,7 @@ impl Inner {
     }
 
     async fn drive(self: &Arc<Self>, desk: &Desk, task: Task) -> (Usage, Report) {
-        let before = task.usage.clone();
+        let before = own_usage(&task);
         let (mut state, mut life) = match self.begin(desk, task).await {
             Ok(begun) => begun,
             Err(Not::Driven(usage, what)) => {
@@ -536,6 +548,10 @@ impl Inner {
             let seat = self.drivers().seats.entry(id).or_default().clone();
             let seat = seat.lock_owned().await;
             let (usage, what) = self.end(id, run).await;
+            let usage = match usage {
+                Some(usage) => usage,
+                None => desk.record(id).await.map(|task| own_usage(&task)).unwrap_or_default(),
+            };
             drop(seat);
             self.drivers().inboxes.remove(&id);
             if let Err(lost) = desk.report(report(id, run, usage, what)).await {
@@ -545,9 +561,9 @@ impl Inner {
     }
 
     /// Ends what an agent still runs, and notes that it was stopped.
-    async fn end(&self, id: TaskId, run: u32) -> (Usage, Report) {
+    async fn end(&self, id: TaskId, run: u32) -> (Option<Usage>, Report) {
         if let Err(error) = shell::end_all(&self.tasks, &self.workspace, id, run).await {
-            return (Usage::default(), Report::Lost(format!("what the agent ran cannot be ended: {error}")));
+            return (None, Report::Lost(format!("what the agent ran cannot be ended: {error}")));
         }
         let folder = self.tasks.join(id.as_str());
         let noted = blocking(|| {
@@ -569,11 +585,11 @@ impl Inner {
                 if let Some(inbox) = inbox {
                     let _ = inbox.watchers().send(Said::Error { message: "the conversation was ended".to_owned() });
                 }
-                (state.as_ref().map(life::usage).unwrap_or_default(), Report::Stopped)
+                (state.as_ref().map(life::usage), Report::Stopped)
             }
             // What cannot be read cannot be gone on from either: it is as good as stopped.
-            Err(JournalError::Damaged { .. }) => (Usage::default(), Report::Stopped),
-            Err(error @ JournalError::Io { .. }) => (Usage::default(), Report::Lost(error.to_string())),
+            Err(JournalError::Damaged { .. }) => (None, Report::Stopped),
+            Err(error @ JournalError::Io { .. }) => (None, Report::Lost(error.to_string())),
         }
     }
 
@@ -625,13 +641,16 @@ fn over(state: &State) -> Result<(), Not> {
     Ok(())
 }
 
-/// Makes the task's folder, durably.
+/// Makes the task's folder, durably. Whoever made it before may not have synced it: what is in it has.
 fn make_folder(tasks: &Path, folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
-        Ok(()) => sync_dir(tasks),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
     }
+    if folder.join(journal::FILE).exists() || folder.join(talk::FILE).exists() {
+        return Ok(());
+    }
+    sync_dir(tasks)
 }
 
 /// Puts aside what an earlier run left: first what its calls left, which a later call must not be taken for.

@@ -129,7 +129,7 @@ impl Hub {
     /// Whether something was said in a conversation.
     fn has_begun(&self, id: TaskId) -> bool {
         let folder = self.inner.tasks.join(id.as_str());
-        folder.join(journal::FILE).exists() || folder.join("inbox.jsonl").exists()
+        folder.join(journal::FILE).exists() || folder.join(super::talk::FILE).exists()
     }
 
     async fn end_conversation(&self, desk: &Desk, say: &Say, id: TaskId) -> Result<(), Refused> {

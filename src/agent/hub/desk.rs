@@ -114,7 +114,7 @@ impl Desk {
     /// Reports; returns when the report is taken in.
     pub(super) async fn report(&self, report: AgentReport) -> Result<(), Lost> {
         let actor = Actor::Task(Some(report.id));
-        self.supervisor.ask(actor, Ask::Agent(Box::new(report))).await.map(|_| ()).map_err(lost)
+        self.supervisor.ask(actor, Ask::Agent(report)).await.map(|_| ()).map_err(lost)
     }
 
     /// Takes what a request may use from the budgets; returns how many tokens its reply may have, or which budget is

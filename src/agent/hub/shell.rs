@@ -168,7 +168,7 @@ impl Command<'_> {
         if let Some(child) = launched.child {
             tokio::spawn(reap(child));
         }
-        AsyncFd::new(launched.pokes)
+        register(launched.pokes)
     }
 }
 
@@ -226,11 +226,17 @@ async fn stop(dir: &RunDir) -> io::Result<()> {
     }
 }
 
+#[allow(unsafe_code)]
+fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open as long as it lives, and nobody takes it out of the `AsyncFd`.
+    Ok(unsafe { AsyncFd::register(fd) }?)
+}
+
 /// Waits for the process to end, whose parent this one is.
 async fn reap(mut child: Child) {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let handle = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
-    if let Some(handle) = handle.and_then(|handle| AsyncFd::new(handle).ok()) {
+    if let Some(handle) = handle.and_then(|handle| register(handle).ok()) {
         let _ = handle.readable().await;
     }
     let _ = tokio::task::spawn_blocking(move || child.wait()).await;
@@ -244,7 +250,7 @@ async fn gone(claim: &Claim, left: Duration) -> io::Result<()> {
     let lives = proc_start(claim.shim.pid) == Some(claim.shim.start);
     match handle {
         Some(handle) if lives => {
-            let handle = AsyncFd::new(handle)?;
+            let handle = register(handle)?;
             let _ = tokio::time::timeout(left, handle.readable()).await;
         }
         // The lock falls when the process is gone for good.
@@ -377,7 +383,7 @@ fn read_ends(log: &Path) -> io::Result<String> {
         return Ok(super::super::tools::cap(&String::from_utf8_lossy(&bytes), SHOWN, &where_it_is));
     }
     let (head, tail) = (SHOWN / 3 * 2, SHOWN / 3);
-    file.by_ref().take(head as u64).read_to_end(&mut bytes)?;
+    (&mut file).take(head as u64).read_to_end(&mut bytes)?;
     let first = String::from_utf8_lossy(&bytes).into_owned();
     file.seek(SeekFrom::Start(size - tail as u64))?;
     bytes.clear();

@@ -23,7 +23,7 @@ use crate::agent::step::State;
 use crate::run::dir::sync_dir;
 
 /// The file, in the task's folder.
-const FILE: &str = "inbox.jsonl";
+pub(super) const FILE: &str = "inbox.jsonl";
 
 /// What somebody who listens may lag behind, in pieces of text.
 const HEARD: usize = 4096;
