@@ -52,6 +52,7 @@ mod child;
 mod nursery;
 mod record;
 mod sys;
+mod tether;
 mod tree;
 
 use args::Args;
@@ -59,6 +60,7 @@ use child::{Child, Plan};
 use record::Folder;
 
 pub use nursery::nursery;
+pub use tether::{TETHER, tether};
 
 /// How long what a command left behind may take to go, after TERM.
 const GRACE_AT_END: Duration = Duration::from_secs(5);
@@ -175,7 +177,7 @@ impl Shim<'_> {
     fn make_child(&self, folder: &Folder, umask: Mode) -> io::Result<(File, Child)> {
         let log = folder.open_log()?;
         let plan =
-            Plan { argv: &self.args.argv, cwd: &self.args.cwd, log: &log, umask, open_files: self.args.open_files };
+            Plan { argv: &self.args.argv, cwd: &self.args.cwd, log: Some(&log), umask, open_files: self.args.open_files };
         let child = Child::fork(&plan, &[self.lock, &self.pokes.0])?;
         // A shim that lives long should not keep a folder busy that its owner may want to unmount.
         let _ = std::env::set_current_dir("/");

@@ -162,12 +162,16 @@ impl Core {
             return Err(Refused::new(RefusedCode::Unavailable, "the daemon is shutting down").hint("try again"));
         }
         // Everything that can be refused is refused before anything changes.
+        let parent = if let Actor::Task(parent) = actor { *parent } else { None };
         let mut plans = Vec::with_capacity(tasks.len());
         for task in tasks {
+            let agent = task.request.kind == Kind::Agent || !task.request.agent_id.is_empty();
+            if let Some(parent) = parent.filter(|_| agent) {
+                self.check_depth(parent)?;
+            }
             plans.push(self.plan(task)?);
         }
         self.envs.extend(envs);
-        let parent = if let Actor::Task(parent) = actor { *parent } else { None };
         let (mut fresh, mut started, mut after) = (vec![], vec![], vec![]);
         for plan in plans {
             match plan {
@@ -247,14 +251,28 @@ impl Core {
         self.maybe_by_key(key).find(is_it).or_else(|| self.keys_read.get(key).copied())
     }
 
-    fn accept(&mut self, new: NewTask, deps: Vec<TaskId>, parent: Option<TaskId>, now: Now) -> Task {
+    pub(super) fn accept(&mut self, new: NewTask, deps: Vec<TaskId>, parent: Option<TaskId>, now: Now) -> Task {
         let request = new.request;
         self.marks.numbers_used += 1;
         let mut task = Task::new(new.id, self.marks.numbers_used, stamp(now));
         task.uuid = new.uuid;
         task.key = request.key;
         task.name = request.name;
-        task.kind = Kind::Process;
+        if request.kind == Kind::Agent || !request.agent_id.is_empty() {
+            task.kind = Kind::Agent;
+        }
+        if !request.thread.is_empty() {
+            task.thread_id = request.thread;
+        }
+        task.prompt = request.prompt;
+        task.agent_name = request.agent_id;
+        task.model = request.model;
+        task.team = request.team;
+        task.max_turns = request.max_turns.unwrap_or(task.max_turns);
+        // A conversation goes on for ever; what all agents use together is its only bound.
+        let usual = (task.kind == Kind::Agent && !task.is_chat()).then_some(self.limits.agent_budget);
+        task.budget.tokens = request.budget_tokens.or(usual);
+        task.budget.usd = request.budget_usd;
         task.command = request.command;
         task.cwd = request.cwd;
         task.env = new.env_digest;
@@ -267,6 +285,9 @@ impl Core {
         task.parent = parent;
         task.mark = self.limits.mark.clone();
         let id = task.id;
+        if let Some(parent) = parent {
+            self.adopt_child(parent, id);
+        }
         self.touch(id);
         self.insert_live(Live::new(task.clone(), Phase::Queued));
         self.ring(id);
@@ -281,20 +302,15 @@ impl Core {
             return Err(self.ended_already(id));
         }
         let reason = if reason.is_empty() { "cancel".to_owned() } else { reason };
-        if live.task.stop.is_none() {
-            if live.phase == Phase::Queued {
-                let stop =
-                    crate::task::Stop { by: actor.to_string(), at: stamp(now), reason, extra: serde_json::Map::new() };
-                self.stop_queued(id, stop, now);
-            } else {
-                self.intend_stop(id, &actor.to_string(), reason, now);
-            }
-        }
-        Ok((vec![id], self.task_reply(id)))
+        let stopped = match live.task.stop {
+            None => self.stop_tree(id, &actor.to_string(), &reason, now),
+            Some(_) => vec![id],
+        };
+        Ok((stopped, self.task_reply(id)))
     }
 
     /// A task that was never launched ends at once, in the save that holds the intent.
-    fn stop_queued(&mut self, id: TaskId, stop: crate::task::Stop, now: Now) {
+    pub(super) fn stop_queued(&mut self, id: TaskId, stop: crate::task::Stop, now: Now) {
         self.touch(id);
         let error = format!("cancelled by {} before it started", stop.by);
         if let Some(live) = self.live.get_mut(&id) {
@@ -306,7 +322,7 @@ impl Core {
     fn stop_all(&mut self, actor: &Actor, now: Now) -> (Vec<TaskId>, Reply) {
         self.pending.closes |= !std::mem::replace(&mut self.shutting_down, true);
         let mut ids: Vec<TaskId> =
-            self.live.iter().filter(|(_, l)| !l.task.status.is_ended()).map(|(id, _)| *id).collect();
+            self.live.values().filter(|l| !l.task.status.is_ended() && !l.task.is_chat()).map(|l| l.task.id).collect();
         ids.sort_unstable();
         let stopped: Vec<TaskId> =
             ids.into_iter().filter(|id| self.stop(actor, *id, "cancel".to_owned(), now).is_ok()).collect();
@@ -335,6 +351,7 @@ impl Core {
         if self.shutting_down {
             return Err(Refused::new(RefusedCode::Unavailable, "the daemon is shutting down").hint("try again"));
         }
+        let used = self.used_by_tree(id, true);
         self.touch(id);
         let old = match (self.unindex(id), record) {
             (Some(live), _) => live.task,
@@ -343,6 +360,7 @@ impl Core {
         };
         self.preserve(old.clone());
         let mut task = old;
+        super::budget::renew(&mut task, used);
         task.run += 1;
         task.stop = None;
         task.launches = 0;
@@ -355,6 +373,7 @@ impl Core {
         task.exit_code = None;
         task.signal = None;
         task.started_at = crate::task::Stamp::default();
+        task.paused_at = crate::task::Stamp::default();
         task.completed_at = crate::task::Stamp::default();
         if let Err(illegal) = task.take(Step::Retry, &stamp(now)) {
             tracing::error!(%id, %illegal, "a retry of an ended task was refused");

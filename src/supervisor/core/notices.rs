@@ -76,9 +76,12 @@ impl Core {
         let pauses = task.history.iter().filter(|h| h.status == Status::Paused).count();
         for _ in CLOSED_MAX..pauses {
             // A pause goes with the step that ended it, so that the rest is still a life.
-            let over = |steps: &[HistoryEntry]| steps.iter().map(|h| h.status).eq([Status::Paused, Status::Running]);
-            let Some(at) = task.history.windows(2).position(over) else { break };
-            task.history.drain(at..at + 2);
+            let is = |steps: &[HistoryEntry], life: &[Status]| steps.iter().map(|h| h.status).eq(life.iter().copied());
+            let find = |life: &[Status]| task.history.windows(life.len()).position(|steps| is(steps, life));
+            let process = find(&[Status::Paused, Status::Running]).map(|at| at..at + 2);
+            let agent = || find(&[Status::Paused, Status::Resumed, Status::Running]).map(|at| at..at + 3);
+            let Some(over) = process.or_else(agent) else { break };
+            task.history.drain(over);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Looking things up: references, lists, notices, status. Nothing here changes anything.
 
-use super::{Core, Phase};
+use super::{Core, Live, Phase};
 use crate::command::{ListQuery, Refused, RefusedCode, StatusReport, TaskRef};
 use crate::task::{Status, Task, TaskId};
 
@@ -157,7 +157,10 @@ impl Core {
             return Vec::new();
         }
         let wanted = |t: &Task| {
-            !t.status.is_ended() && query.status.is_none_or(|s| s == t.status) && query.kind.is_none_or(|k| k == t.kind)
+            !t.status.is_ended()
+                && !t.is_chat()
+                && query.status.is_none_or(|s| s == t.status)
+                && query.kind.is_none_or(|k| k == t.kind)
         };
         let mut active: Vec<Task> = self.live.values().map(|l| &l.task).filter(|t| wanted(t)).cloned().collect();
         active.sort_by_key(|t| (rank(t.status), t.number));
@@ -217,7 +220,8 @@ impl Core {
     /// How many tasks have not ended.
     #[must_use]
     pub fn unfinished(&self) -> usize {
-        self.live.values().filter(|l| !l.task.status.is_ended() && l.phase != Phase::Foreign).count()
+        let counts = |l: &&Live| !l.task.status.is_ended() && l.phase != Phase::Foreign && !l.task.is_chat();
+        self.live.values().filter(counts).count()
     }
 
     /// The ids of all settled tasks.
