@@ -285,23 +285,6 @@ pub struct FollowupRequest {
     pub key: String,
 }
 
-/// The body of `POST /chat`: something that is said to the supervisor agent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(default)]
-pub struct ChatRequest {
-    /// What is said.
-    pub text: String,
-    /// The idempotency key: the same key again is the same message, and its answer is told from the beginning.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub key: String,
-    /// Begins a new conversation with it; tasks go on.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub new: bool,
-    /// The model of the conversation, from this message on.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub model: String,
-}
-
 /// The body of `POST /background-agents/{id}/resume`: an answer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]

@@ -253,12 +253,12 @@ impl Talker {
                 answer.begun |= answer.spoken;
                 self.above.say(answer.prose.push(&text));
             }
-            ChatEvent::Tool { name, text } => {
-                let line = sanitize::line(&format!("{name} {text}"));
+            ChatEvent::Tool { line, .. } => {
+                let line = sanitize::line(&line);
                 let line = self.fitting(&format!("  · {line}"));
                 self.between(answer, &format!("{}\n", self.terminal.view().paint(Paint::Dim, &line)));
             }
-            ChatEvent::Task { id, .. } => {
+            ChatEvent::Task { id } => {
                 let card = self.card(&id).await;
                 self.between(answer, &card);
                 super::refresh(&self.client, &self.known).await;

@@ -21,15 +21,13 @@ pub enum ChatEvent {
     Tool {
         /// Its name.
         name: String,
-        /// What for, in a line; may be empty.
-        text: String,
+        /// The call, in a line.
+        line: String,
     },
     /// The agent dispatched a task.
     Task {
         /// Its id.
         id: String,
-        /// Its number.
-        number: u64,
     },
     /// The conversation waits for an answer of its owner's. The question is a notice as well.
     Question {
@@ -50,8 +48,8 @@ pub enum ChatEvent {
 struct Data {
     text: String,
     name: String,
+    line: String,
     id: String,
-    number: u64,
     task: String,
     question: String,
     code: RefusedCode,
@@ -65,8 +63,8 @@ impl Default for Data {
         Data {
             text: none(),
             name: none(),
+            line: none(),
             id: none(),
-            number: 0,
             task: none(),
             question: none(),
             code: RefusedCode::Internal,
@@ -155,8 +153,8 @@ impl ChatStream {
             };
             let event = match event.name.as_str() {
                 "delta" => Ok(ChatEvent::Delta(read()?.text)),
-                "tool" => read().map(|d| ChatEvent::Tool { name: d.name, text: d.text }),
-                "task" => read().map(|d| ChatEvent::Task { id: d.id, number: d.number }),
+                "tool" => read().map(|d| ChatEvent::Tool { name: d.name, line: d.line }),
+                "task" => read().map(|d| ChatEvent::Task { id: d.id }),
                 "question" => read().map(|d| ChatEvent::Question { task: d.task, question: d.question }),
                 "done" => read().map(|d| ChatEvent::Done(d.text)),
                 "error" => read().and_then(|d| Err(Refused { code: d.code, message: d.message, hint: d.hint })),

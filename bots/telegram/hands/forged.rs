@@ -50,7 +50,7 @@ fn world() -> Bench {
     paused.questions.push(permission("q2", "rm -rf /", "command"));
     let bench = bench(TelegramRun::On, vec![paused, a_task(3, Status::Failed), a_task(4, Status::Running)]);
     bench.hands.book().set_asked(ANN, 6, a_task(9, Status::Paused).id, "q1");
-    bench.hands.book().set_pending(5, &bench.hands.key(5), ANN, "touch /tmp/owned", super::tests::now());
+    bench.hands.book().set_pending(5, &bench.hands.key(5), ANN, "touch /tmp/owned", Work::Command, super::tests::now());
     bench
 }
 

@@ -349,7 +349,7 @@ async fn telegram_run_decides_what_a_typed_command_needs() {
 
     let off = bench(TelegramRun::Off, vec![]);
     assert!(shows(&off.say("/bg make", 7).await[0]).contains("switched off"));
-    off.hands.book().set_pending(6, &format!("tg:{BOT}:6"), ANN, "make", NOW);
+    off.hands.book().set_pending(6, &format!("tg:{BOT}:6"), ANN, "make", Work::Command, NOW);
     assert!(shows(&off.tap(&Button::Run(6), 8).await[0]).contains("switched off"));
     assert!(off.fake.effects().is_empty());
 }
