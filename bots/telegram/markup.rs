@@ -72,7 +72,7 @@ mod tests {
         for (text, shown) in [
             ("plain <b> & text", "plain &lt;b&gt; &amp; text"),
             ("# Done\n\nAll **tests** pass: `cargo test`.", "<b>Done</b>\n\nAll <b>tests</b> pass: <code>cargo test</code>."),
-            ("```rust\nlet a = \"`x`\" < 2;\n```\nend", "<pre>let a = \"`x`\" &lt; 2;</pre>\nend"),
+            ("```rust\nlet a = \"`x`\" < 2;\n```\nend", "<pre>let a = &quot;`x`&quot; &lt; 2;</pre>\nend"),
             ("```\nstill being written", "<pre>still being written</pre>"),
             ("2 ** 3 and `open", "2 ** 3 and `open"),
             ("a * b ** c ** d", "a * b <b> c </b> d"),

@@ -149,7 +149,6 @@ fn prose_and_mistakes_start_nothing() {
     for (typed, told) in [
         ("/bg frobnicate all the tests", "`frobnicate` is no program, builtin or function"),
         ("/taks", "did you mean /tasks?"),
-        ("how are things?", "the supervisor agent is not in this version"),
         ("/tasks", "no tasks"),
         ("/recap", "nothing has happened yet"),
         ("/help", "/task ID logs"),

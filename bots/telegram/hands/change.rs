@@ -49,7 +49,7 @@ impl<D: Desk> Hands<D> {
             return Ok(vec![self.is_off(who)]);
         }
         if let Some(word) = self.desk.unknown_program(&command).await {
-            let why = format!("{} is no program here, so nothing was started.", quoted(&word));
+            let why = format!("`{word}` is no program here, so nothing was started.");
             let work = Work::Agent { agent: String::new(), model: String::new() };
             return Ok(vec![self.ask_first(who, &command, work, update, &why)]);
         }

@@ -9,6 +9,7 @@ use super::*;
 use crate::telegram::card::tests::{a_task, answered, permission, seal};
 use crate::telegram::gate::Gate;
 use crate::telegram::gate::tests::{ANN, BOT, bot, message, private, spoilers, tap, tap_spoilers, update, user, with};
+use crate::telegram::book::Work;
 use crate::telegram::seal::{Button, Seal, What};
 
 /// Numbers that look random and are the same in each run.
@@ -175,6 +176,7 @@ async fn five_thousand_forged_updates_have_no_effect_and_no_answer() {
     }
     let effects = bench.fake.world().effects.clone();
     assert_eq!(effects, Vec::<String>::new());
+    assert!(bench.hands.book().talkers().is_empty(), "nobody else is heard by the agent");
     assert!(strangers > 300 && toasts > 900, "{strangers} {toasts}: the forgeries reach the gate and the seal");
     assert_eq!(bench.hands.book().unreachable().len(), 0);
 }
@@ -216,7 +218,7 @@ async fn honest_updates_have_effects() {
         let bench = world();
         let honest = if n % 2 == 0 { honest_message(&mut dice) } else { tap(&sealed(dice.pick(&buttons()))) };
         let errands = bench.hands.hear(gate.hear(&update(honest)), 1000 + n).await.unwrap();
-        assert!(!errands.is_empty());
+        assert!(!errands.is_empty() || !bench.hands.book().talkers().is_empty());
         effects += bench.fake.world().effects.len();
     }
     assert!(effects > 80, "{effects}");
