@@ -345,7 +345,11 @@ impl Inner {
                 return (usage, what);
             }
         };
-        let left = drive(&mut state, &mut life).await;
+        // It runs, whatever it does first, and however long that takes.
+        let left = match life.works(&state).await {
+            Ok(()) => drive(&mut state, &mut life).await,
+            Err(lost) => Leave::Lost(lost),
+        };
         let what = match left {
             Leave::Ended { ok, text } => Report::Ended { ok, text },
             Leave::Parked(parking) => Report::Parked(parking),

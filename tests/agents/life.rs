@@ -160,7 +160,7 @@ fn the_tour_needs_nothing() {
 
 #[test]
 fn fifty_agents_at_once_fit_into_the_daemon() {
-    let world = World::with(&[("BG_MAX_CONCURRENT", "50")]);
+    let world = World::with(&[("BG_MAX_CONCURRENT", "50"), ("OCTO_GLOBAL_BUDGET", "100000000")]);
     let pid = world.start();
     let script = "say I wait.\ncall list_files {\"path\": \".\"}\n---\nwait 2\nslow 5\nsay one two three four five six\ncall \
                   task_complete {\"summary\": \"done\"}\n";

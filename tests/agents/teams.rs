@@ -33,7 +33,11 @@ const CODE: &str =
     "call list_files {\"path\": \".\"}\n---\nsay I read.\ncall task_complete {\"summary\": \"code says B\"}\n";
 
 fn world(root: &str) -> World {
-    let world = World::with(&[("BG_MAX_CONCURRENT", "1")]);
+    world_of("1", root)
+}
+
+fn world_of(slots: &str, root: &str) -> World {
+    let world = World::with(&[("BG_MAX_CONCURRENT", slots)]);
     fs::write(world.path("team.yaml"), TEAM).unwrap();
     fs::write(world.path("root.txt"), root).unwrap();
     fs::write(world.path("web.txt"), WEB).unwrap();
@@ -45,6 +49,8 @@ fn world(root: &str) -> World {
 fn lead(world: &World) -> String {
     start(world, &json!({ "type": "agent", "task": "Lead them.", "team": "team.yaml" }))
 }
+
+const NEVER: &str = "wait 600\nsay never\n";
 
 const BOTH: &str = "\
 call run_background_agent {\"agent\": \"web_researcher\", \"task\": \"search\"}
@@ -78,9 +84,9 @@ fn a_parent_of_two_on_one_slot_hears_of_both() {
 #[test]
 fn a_wait_gives_both_results_and_they_are_not_told_again() {
     let root = format!("{BOTH}call escalate_question {{\"question\": \"Which?\"}}\n");
-    let world = world(&root);
-    fs::write(world.path("web.txt"), "wait 600\nsay never\n").unwrap();
-    fs::write(world.path("code.txt"), "wait 600\nsay never\n").unwrap();
+    let world = world_of("3", &root);
+    fs::write(world.path("web.txt"), NEVER).unwrap();
+    fs::write(world.path("code.txt"), NEVER).unwrap();
     let id = lead(&world);
     world.until(&id, "paused");
     let children: Vec<String> =

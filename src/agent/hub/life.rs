@@ -77,6 +77,12 @@ impl Life {
         Life { hub, desk, task, transcript, settings, journal, serves, models, mcp, folder, inbox, ends }
     }
 
+    /// Reports that it is under way, and what it has used.
+    pub(super) async fn works(&self, state: &State) -> Result<(), Lost> {
+        let (id, run) = (self.task.id, self.task.run);
+        self.desk.report(AgentReport { id, run, usage: usage(state), what: Report::Working }).await
+    }
+
     /// The folder that its file tools reach; opened once.
     fn folder(&mut self, state: &State) -> Result<Arc<Folder>, String> {
         if let Some(folder) = &self.folder {
@@ -321,8 +327,7 @@ impl World for Life {
     }
 
     async fn settle(&mut self, state: &State) -> Result<(), Lost> {
-        let (id, run) = (self.task.id, self.task.run);
-        self.desk.report(AgentReport { id, run, usage: usage(state), what: Report::Working }).await
+        self.works(state).await
     }
 
     async fn call(&mut self, request: &Request) -> Result<Reply, crate::agent::model::ModelError> {
