@@ -8,7 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::desk::Desk;
 use super::setup;
 use super::transcript::Said;
-use super::{Hub, Inner, blocking, make_folder};
+use super::{Hub, Inner, make_folder};
 use crate::agent::journal;
 use crate::agent::step::State;
 use crate::command::{Actor, Refused, RefusedCode};
@@ -80,7 +80,7 @@ impl Hub {
         setup::check_model(&model, &setup::Serves::default(), &settings).map_err(cannot)?;
         let Some(desk) = inner.desk().await else { return Err(crate::supervisor::leaving()) };
         let mut task = self.conversation(&desk, &say, &model.to_string()).await?;
-        if say.new && self.has_begun(task.id) && !self.knows(task.id, &say.key) {
+        if say.new && self.has_begun(task.id) && !self.knows(task.id, &say.key).await {
             self.end_conversation(&desk, &say, task.id).await?;
             task = self.conversation(&desk, &say, &model.to_string()).await?;
         }
@@ -95,7 +95,7 @@ impl Hub {
             text: String::new(),
             over: false,
         };
-        if self.knows(task.id, &say.key) {
+        if self.knows(task.id, &say.key).await {
             return Ok(Listen { heard: true, ..listen });
         }
         let folder = inner.tasks.join(task.id.as_str());
@@ -146,17 +146,20 @@ impl Hub {
     }
 
     /// Whether an agent has heard what was said under a key.
-    fn knows(&self, id: TaskId, key: &str) -> bool {
-        self.inner.rest(id).is_some_and(|state| state.heard(key))
+    async fn knows(&self, id: TaskId, key: &str) -> bool {
+        self.inner.rest(id).await.is_some_and(|state| state.heard(key))
     }
 }
 
 impl Inner {
     /// The agent as its journal says at this moment.
-    fn rest(&self, id: TaskId) -> Option<State> {
+    async fn rest(&self, id: TaskId) -> Option<State> {
         let folder = self.tasks.join(id.as_str());
-        let lines = blocking(|| journal::read(&folder)).ok()??;
-        State::fold(&lines).ok()?
+        let read = move || {
+            let lines = journal::read(&folder).ok()??;
+            State::fold(&lines).ok()?
+        };
+        tokio::task::spawn_blocking(read).await.ok()?
     }
 
     fn is_driven(&self, id: TaskId) -> bool {
@@ -172,7 +175,7 @@ impl Listen {
         }
         // The answer may have been given before anybody listened.
         if self.heard && self.text.is_empty() && self.said.is_empty() && !self.inner.is_driven(self.task) {
-            return self.at_rest();
+            return self.at_rest().await;
         }
         loop {
             let said = match self.said.recv().await {
@@ -203,9 +206,9 @@ impl Listen {
     }
 
     /// The end, from the journal.
-    fn at_rest(&mut self) -> Option<Said> {
+    async fn at_rest(&mut self) -> Option<Said> {
         self.over = true;
-        let state = self.inner.rest(self.task)?;
+        let state = self.inner.rest(self.task).await?;
         Some(Said::Done { text: state.last_words() })
     }
 }

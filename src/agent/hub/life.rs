@@ -13,10 +13,10 @@ use super::talk::Inbox;
 use super::transcript::{Said, Transcript};
 use super::{Inner, Settings, blocking, tasks, words};
 use crate::agent::drive::{Asked, Lost, Ran, Telling, World};
-use crate::agent::journal::{Journal, Line, Source};
+use crate::agent::journal::{Compaction, Entry, Journal, Line, Source};
 use crate::agent::mcp::{CallError, Servers};
 use crate::agent::model::prices::{Over, Usd};
-use crate::agent::model::{Model as _, Models, Reply, Request, Retry};
+use crate::agent::model::{Message, Model as _, ModelError, Models, Reply, Request, Retry, ToolCall};
 use crate::agent::step::{Pending, State};
 use crate::agent::tools::{self, Call, Folder, Guard, Limits, Shell, Todos};
 use crate::command::QuestionRequest;
@@ -46,6 +46,8 @@ pub(super) struct Life {
     mcp: Option<Servers>,
     folder: Option<Arc<Folder>>,
     inbox: Option<Inbox>,
+    /// Calls that have no result yet and were not shown.
+    unseen: HashMap<String, ToolCall>,
     /// Settled tasks that were looked at, each with the key of its end.
     ends: HashMap<TaskId, String>,
 }
@@ -73,8 +75,8 @@ impl Life {
     pub(super) fn new(begin: Begin) -> Life {
         let Begin { hub, desk, task, transcript, settings, journal, serves, mcp, inbox } = begin;
         let models = Retry::new(serves.models(&settings));
-        let (folder, ends) = (None, HashMap::new());
-        Life { hub, desk, task, transcript, settings, journal, serves, models, mcp, folder, inbox, ends }
+        let (folder, unseen, ends) = (None, HashMap::new(), HashMap::new());
+        Life { hub, desk, task, transcript, settings, journal, serves, models, mcp, folder, inbox, unseen, ends }
     }
 
     /// Reports that it is under way, and what it has used.
@@ -307,10 +309,24 @@ impl World for Life {
     fn append(&mut self, line: &Line) -> Result<(), Lost> {
         let (journal, transcript) = (&mut self.journal, &mut self.transcript);
         blocking(|| journal.append(line)).map_err(|error| Lost(error.to_string()))?;
-        if let crate::agent::journal::Entry::Told { key, from: Source::Owner { .. }, .. } = &line.entry {
+        if let Entry::Told { key, from: Source::Owner { .. }, .. } = &line.entry {
             transcript.tell(|| Said::Heard { key: key.clone() });
         }
         show_line(transcript, line);
+        match &line.entry {
+            Entry::Replied { reply, .. } => {
+                self.unseen = reply.message.calls.iter().map(|call| (call.id.clone(), call.clone())).collect();
+            }
+            Entry::Returned { call, text, is_error } => {
+                // One that no tool was run for: denied, or not to be made sense of.
+                let unseen = self.unseen.remove(call).filter(|_| *is_error);
+                if let Some(call) = unseen {
+                    self.transcript.call(&call.name, &call.arguments);
+                    self.transcript.result(text, true);
+                }
+            }
+            _ => {}
+        }
         Ok(())
     }
 
@@ -330,7 +346,7 @@ impl World for Life {
         self.works(state).await
     }
 
-    async fn call(&mut self, request: &Request) -> Result<Reply, crate::agent::model::ModelError> {
+    async fn call(&mut self, request: &Request) -> Result<Reply, ModelError> {
         let transcript = &mut self.transcript;
         let mut on_text = |text: &str| transcript.words(text);
         let reply = self.models.call(request, &mut on_text).await;
@@ -350,6 +366,7 @@ impl World for Life {
     }
 
     async fn run(&mut self, state: &State, pending: &Pending) -> Result<Ran, Lost> {
+        self.unseen.remove(&pending.call.id);
         self.transcript.call(&pending.call.name, &pending.call.arguments);
         let ran = self.run_tool(state, pending, true).await?;
         self.show(&ran);
@@ -358,6 +375,7 @@ impl World for Life {
 
     async fn recover(&mut self, state: &State, pending: &Pending) -> Result<Ran, Lost> {
         let name = pending.call.name.as_str();
+        self.unseen.remove(&pending.call.id);
         self.transcript.note(&format!("looks what became of {name}"));
         let unknown = |look_at: &str| Ran::Result { text: words::unknown_effect(name, look_at), is_error: true };
         let ran = match name {
@@ -385,7 +403,7 @@ impl World for Life {
             None => Vec::new(),
         };
         // A conversation that rests is not woken by the end of a task: its owner hears of that by a notice.
-        let rests = state.setup.chat && matches!(state.messages.last(), None | Some(crate::agent::model::Message::Assistant(_)));
+        let rests = state.setup.chat && matches!(state.messages.last(), None | Some(Message::Assistant(_)));
         if !rests || !said.is_empty() {
             all.extend(self.ends(state).await?);
         }
@@ -400,7 +418,6 @@ impl World for Life {
 
 /// Shows what a line of the journal says and nobody else has shown.
 fn show_line(transcript: &mut Transcript, line: &Line) {
-    use crate::agent::journal::{Compaction, Entry};
     match &line.entry {
         Entry::Told { from: Source::Owner { by }, text, .. } => {
             transcript.note(&format!("{by}: {}", text.lines().next().unwrap_or_default()));
