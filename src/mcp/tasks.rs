@@ -65,7 +65,8 @@ impl Tasks {
     pub(super) async fn are_offered(&self) -> bool {
         let asked = self.may.get_or_try_init(|| async {
             let Some(task) = &self.of else { return Ok(true) };
-            let record = tokio::time::timeout(MAY_DISPATCH, self.client.get(task)).await.map_err(drop)?;
+            let client = self.client.only_connect();
+            let record = tokio::time::timeout(MAY_DISPATCH, client.get(task)).await.map_err(drop)?;
             record.map(|record| record.allow_dispatch).map_err(drop)
         });
         asked.await.copied().unwrap_or(false)
