@@ -1,4 +1,4 @@
-//! End to end: the real `claude` CLI against a local mock of the model API.
+//! End to end: the real `claude` CLI against a local mock of the model API, and the official inspector of MCP.
 //!
 //! These tests need programs from npm, so they run only when asked for:
 //!
@@ -14,6 +14,7 @@
 mod asks;
 #[path = "../telegram/fake.rs"]
 mod fake;
+mod inspector;
 mod main_job;
 mod mock;
 mod phone;

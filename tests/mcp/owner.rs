@@ -168,6 +168,7 @@ fn tasks_are_started_shown_waited_for_and_stopped() {
         "output": format!("{}\nab", world.root().display()), "error": world.task(&first)["error"]});
     let gone = json!({"task_id": "ffffffff", "status": "not_found", "done": true, "error": "no such task: ffffffff"});
     assert_eq!(waited, json!({"all_done": true, "tasks": [ended, gone]}));
+    world.until(second, "running");
     wait_for("its first line", || {
         client.call("view_background_agent", json!({"task_id": second}))["output"] == json!(world.path("sub"))
     });
@@ -234,8 +235,8 @@ fn a_request_that_is_sent_again_starts_nothing_again() {
     let counted = json!({"claudecode/toolUseId": "toolu_1"});
     let one = start(&mut client, json!(1002), "true", counted.clone());
     assert_ne!(start(&mut other, json!(2002), "true", counted), one, "an id that may well come twice");
-    assert_eq!(world.get("/background-agents?limit=0").json()["history"].as_array().unwrap().len()
-        + world.get("/background-agents?limit=0").json()["active"].as_array().unwrap().len(), 7);
+    let all = world.octo(&["tasks", "--limit", "0", "--json"]).exits(0).json();
+    assert_eq!(all.as_array().unwrap().len(), 7, "{all}");
 }
 
 #[test]
