@@ -193,7 +193,7 @@ impl Tasks {
         let tasks: Vec<Value> = join_all(each).await;
         let all_done = tasks.iter().all(|task| task["done"] == true);
         let mut answer = json!({"all_done": all_done});
-        if !all_done {
+        if tasks.iter().any(|task| task["done"] == false && task.get("error").is_none()) {
             answer["timed_out"] = true.into();
         }
         answer["tasks"] = tasks.into();
@@ -295,9 +295,18 @@ fn waited(asked: &str, state: Result<Task, Refused>, room: usize) -> Value {
         }
         Err(refused) => {
             let refused = for_models(refused);
-            let gone = matches!(refused.code, RefusedCode::NotFound | RefusedCode::Ambiguous | RefusedCode::BadRequest);
-            let status = if gone { "not_found" } else { "unknown" };
-            json!({"task_id": asked, "status": status, "done": gone, "error": refused.message})
+            // There is nothing to wait for, or it cannot be told.
+            let (status, done) = match refused.code {
+                RefusedCode::NotFound | RefusedCode::Ambiguous | RefusedCode::BadRequest => ("not_found", true),
+                RefusedCode::Forbidden => ("refused", true),
+                RefusedCode::Conflict
+                | RefusedCode::TooLarge
+                | RefusedCode::Storage
+                | RefusedCode::Unsupported
+                | RefusedCode::Unavailable
+                | RefusedCode::Internal => ("unknown", false),
+            };
+            json!({"task_id": asked, "status": status, "done": done, "error": refused.message})
         }
     }
 }

@@ -12,7 +12,7 @@ set -euo pipefail
 CLAUDE=@anthropic-ai/claude-code@2.1.329
 AIMOCK=@copilotkit/aimock@1.43.0
 INSPECTOR=@modelcontextprotocol/inspector@2.12.0
-NODE_MAJOR=22
+NODE_LEAST=2219 # 22.19, which the inspector wants
 NODE_VERSION=22.23.3
 
 cache=${OCTO_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/octo-e2e}
@@ -52,8 +52,8 @@ package aimock "$AIMOCK"
 package inspector "$INSPECTOR"
 
 node=$(command -v node || true)
-major=$([ -z "$node" ] && echo 0 || "$node" -p 'process.versions.node.split(".")[0]')
-if [ "$major" -lt "$NODE_MAJOR" ]; then
+version=$([ -z "$node" ] && echo 0 || "$node" -p 'process.versions.node.split(".").map(Number).reduce((major, minor, at) => at == 1 ? major * 100 + minor : major)')
+if [ "$version" -lt "$NODE_LEAST" ]; then
   package node "node-linux-$arch@$NODE_VERSION"
   node=$cache/node/node_modules/node-linux-$arch/bin/node
 fi

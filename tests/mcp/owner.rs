@@ -193,7 +193,11 @@ fn what_goes_wrong_is_told_to_the_model_with_what_to_do() {
     let id = client.dispatch("true");
     client.wait(&[&id]);
     for (tool, arguments, says) in [
-        ("view_background_agent", json!({"task_id": "ffffffff"}), "error: no such task: ffffffff\nhint: list_background"),
+        (
+            "view_background_agent",
+            json!({"task_id": "ffffffff"}),
+            "error: no such task: ffffffff\nhint: list_background",
+        ),
         ("stop_background_agent", json!({"task_id": id}), "ended"),
         ("stop_background_agent", json!({}), "`task_id` is missing"),
         ("dispatch_background", json!({"task_type": "process"}), "a process needs `command`"),
@@ -206,7 +210,8 @@ fn what_goes_wrong_is_told_to_the_model_with_what_to_do() {
         assert!(words.contains(says), "{tool}: {words}");
     }
     // Whether there are agents is the daemon's to say.
-    let agent = json!({"name": "dispatch_background", "arguments": {"task_type": "agent", "prompt": "hi", "max_turns": 3}});
+    let agent =
+        json!({"name": "dispatch_background", "arguments": {"task_type": "agent", "prompt": "hi", "max_turns": 3}});
     let (words, is_error) = said(&client.ask("tools/call", agent));
     assert!(if is_error { words.contains("hint: ") } else { words.contains("task_id") }, "{words}");
     client.leave();

@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use octo::agent::mcp::{CallError, Servers};
+use octo::agent::mcp::{CallError, QUIET, Servers};
 use octo::agent::team::{Mcp, Reach};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -107,8 +107,29 @@ async fn a_server_without_the_old_beginning_is_spoken_to_in_the_new_way() {
     assert_eq!(methods(&remote), ["initialize", "server/discover", "tools/list", "tools/call"]);
 }
 
+/// The log of this process, as the daemon's filter would make it.
+fn log() -> &'static Mutex<Vec<u8>> {
+    static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    struct Log;
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            LOG.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let filter = tracing_subscriber::EnvFilter::new("debug").add_directive(QUIET.parse().unwrap());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Log);
+    tracing::subscriber::set_global_default(log.finish()).unwrap();
+    tracing::debug!("it is written");
+    &LOG
+}
+
 #[tokio::test]
-async fn no_message_tells_the_address_or_a_header() {
+async fn no_message_and_no_log_tells_the_address_or_a_header() {
+    let log = log();
     let remote = Arc::new(Remote::default());
     let (url, serving) = serve(&remote).await;
     let wrong = connect(&url, "Bearer the-wrong-one-987").await;
@@ -121,6 +142,11 @@ async fn no_message_tells_the_address_or_a_header() {
         assert!(problem.starts_with("the MCP server `far` is off: ") && problem.contains(says), "{says}: {problem}");
         let told = [TOKEN, "the-wrong-one", "in-the-address", port].into_iter().find(|part| problem.contains(part));
         assert_eq!(told, None, "{problem}");
+    }
+    let log = String::from_utf8_lossy(&log.lock().unwrap()).into_owned();
+    assert!(log.contains("it is written"), "{log}");
+    for part in [TOKEN, "the-wrong-one", "in-the-address"] {
+        assert!(!log.contains(part), "{log}");
     }
 }
 

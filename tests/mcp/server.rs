@@ -38,8 +38,10 @@ fn it_is_a_server() {
     }
 }
 
-const TOOLS: [&str; 12] =
-    ["echo", "env", "slow", "die", "starts", "huge", "enormous", "garbage", "nonsense", "refuse", "fail", "family"];
+const TOOLS: [&str; 13] = [
+    "echo", "limit", "env", "slow", "die", "starts", "huge", "enormous", "garbage", "nonsense", "refuse", "fail",
+    "family",
+];
 
 fn serve() {
     let mut starts = fs::File::options().append(true).create(true).open("starts").unwrap();
@@ -52,8 +54,10 @@ fn serve() {
                 "serverInfo": {"name": "test", "version": "1"},
             }),
             Some("tools/list") => {
-                let tool = |name: &&str| json!({"name": name, "inputSchema": {"type": "object"},
-                    "annotations": {"readOnlyHint": true}});
+                let tool = |name: &&str| {
+                    json!({"name": name, "inputSchema": {"type": "object"},
+                    "annotations": {"readOnlyHint": true}})
+                };
                 json!({"tools": TOOLS.iter().map(tool).collect::<Vec<_>>()})
             }
             Some("tools/call") => match called(&message["params"], &message["id"]) {
@@ -77,11 +81,16 @@ fn say(line: &str) {
     out.flush().unwrap();
 }
 
+#[allow(clippy::zombie_processes, reason = "what becomes of its family is what is tested")]
 fn called(params: &Value, id: &Value) -> Option<Value> {
     let text = |text: String| Some(json!({"content": [{"type": "text", "text": text}]}));
     match params["name"].as_str().unwrap() {
         "echo" => text(params["arguments"].to_string()),
         "env" => text(json!(std::env::vars().collect::<BTreeMap<_, _>>()).to_string()),
+        "limit" => {
+            let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+            text(limit.map_or_else(String::new, |limit| limit.to_string()))
+        }
         "starts" => text(fs::read("starts").unwrap().len().to_string()),
         "huge" => text("a line\n".repeat(1 << 17)),
         "enormous" => text("a".repeat(17 << 20)),
@@ -99,7 +108,7 @@ fn called(params: &Value, id: &Value) -> Option<Value> {
         }
         "fail" => Some(json!({"content": [{"type": "text", "text": "the disk is full"}], "isError": true})),
         "family" => {
-            // One in the same group, one that left it and its session.
+            // One in the same group, one that left it and heeds no SIGTERM.
             let one = Command::new("sleep").arg("1000").spawn().unwrap();
             let mut two = Command::new("sh");
             let two = two.args(["-c", "trap '' TERM HUP; sleep 1000"]).process_group(0).spawn().unwrap();

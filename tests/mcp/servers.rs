@@ -44,6 +44,7 @@ impl Place {
             cwd: &self.dir,
             shim: Path::new(env!("CARGO_BIN_EXE_octo-shim")),
             mark: &self.mark,
+            open_files: Some(77),
             start_within: self.start_within,
         };
         Servers::connect(toolsets, &here).await
@@ -72,7 +73,10 @@ async fn tools_are_listed_and_called() {
     let servers = Place::new(dir.path()).connect(&[toolset("s", "good"), few]).await;
     assert_eq!(servers.problems(), [""; 0]);
     let names: Vec<_> = servers.tools().into_iter().map(|tool| tool.name).collect();
-    assert_eq!((names.len(), &names[0][..], &names[12..]), (14, "s__echo", &["t__echo", "t__family"].map(String::from)[..]));
+    assert_eq!(
+        (names.len(), &names[0][..], &names[13..]),
+        (15, "s__echo", &["t__echo", "t__family"].map(String::from)[..])
+    );
     assert!(servers.has("t__echo") && !servers.has("t__env") && !servers.has("echo"));
     let said = servers.call("t__echo", &json!({"text": "hi", "none": null}), LONG).await;
     assert_eq!(said.as_deref(), Ok(r#"{"text":"hi"}"#));
@@ -86,7 +90,8 @@ async fn tools_are_listed_and_called() {
     assert!(matches!(wrong, CallError::NotDone(_)), "{wrong:?}");
     let huge = call(&servers, "s__huge").await.unwrap();
     assert!(huge.len() <= RESULT_MAX && huge.starts_with("a line\n") && huge.contains("not shown"), "{}", huge.len());
-    assert_eq!(call(&servers, "s__starts").await.as_deref(), Ok("xx".len().to_string().as_str()), "one start each");
+    assert_eq!(call(&servers, "s__starts").await.as_deref(), Ok("2"), "one start each");
+    assert_eq!(call(&servers, "s__limit").await.as_deref(), Ok("77"), "open files");
 }
 
 #[tokio::test]
@@ -128,7 +133,7 @@ async fn a_server_that_cannot_be_had_is_off_and_the_others_are_there() {
     }
     assert_eq!(problems.len(), 6, "{problems:#?}");
     assert!(!problems.iter().any(|problem| problem.contains(KEY)), "{problems:?}");
-    assert_eq!(servers.tools().len(), 12);
+    assert_eq!(servers.tools().len(), 13);
     assert!(call(&servers, "good__echo").await.is_ok());
     // One that never says a word, and one that says what it is told.
     place.start_within = Duration::from_millis(300);

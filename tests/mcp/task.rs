@@ -81,7 +81,7 @@ fn a_task_that_may_dispatch_sees_what_it_started_and_no_more() {
         ],
     );
     assert_eq!(names(&first[0]), [&["escalate_question", "permission"][..], &TASK_TOOLS].concat());
-    for answer in &first[1..3] {
+    for answer in &first[1..4] {
         assert_eq!(answer["result"]["isError"], true, "{answer}");
     }
     assert!(!first[3].to_string().contains("somebody"), "{}", first[3]);

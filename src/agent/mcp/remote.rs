@@ -58,7 +58,8 @@ impl Address {
         let client = client.map_err(|error| format!("there is no HTTP client: {}", root_cause(&error)))?;
         // A call that a server refuses with 404, since it has forgotten the session, is sent again in a new one: by
         // MCP's rules nothing was done with it. Nothing else is sent twice.
-        let config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str()).custom_headers(self.headers.clone());
+        let config =
+            StreamableHttpClientTransportConfig::with_uri(self.url.as_str()).custom_headers(self.headers.clone());
         Ok(StreamableHttpClientTransport::with_client(client, config))
     }
 }

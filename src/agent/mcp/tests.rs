@@ -131,7 +131,11 @@ fn results_are_text_and_what_is_none_is_named() {
         let long = vec![ContentBlock::text("line\n".repeat(RESULT_MAX))];
         let result = if is_error { CallToolResult::error(long) } else { CallToolResult::success(long) };
         let said = told(result).unwrap_or_else(|error| error);
-        assert!(said.len() <= RESULT_MAX && said.contains("are not shown; the whole is in no file: ask"), "{}", said.len());
+        assert!(
+            said.len() <= RESULT_MAX && said.contains("are not shown; the whole is in no file: ask"),
+            "{}",
+            said.len()
+        );
     }
 }
 
@@ -155,7 +159,10 @@ fn tools_are_chosen_and_bounded() {
     let names: Vec<_> = tools.iter().map(|tool| tool.spec.name.as_str()).collect();
     assert_eq!(names, ["s__one", "s__two"]);
     assert_eq!(tools[0].spec.description, "First.");
-    assert_eq!(tools[0].spec.schema, json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}));
+    assert_eq!(
+        tools[0].spec.schema,
+        json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]})
+    );
     assert_eq!(tools[1].spec.schema, json!({"type": "object", "properties": {}}));
     assert!(tools[1].spec.description.len() <= 4096 && tools[1].spec.description.ends_with("é..."));
     assert_eq!(problems, ["the tool `s__big` is left out: its schema has 20055 bytes, more than 16384"]);
