@@ -214,11 +214,8 @@ async fn what_takes_too_long_or_makes_no_sense_is_given_up_and_the_server_stays(
     assert_eq!(quick.unwrap(), "1", "one that is slow keeps nobody else waiting, and nothing was started again");
 }
 
-#[tokio::test]
-async fn nothing_is_left_when_the_agent_is_gone() {
-    let dir = tempfile::tempdir().unwrap();
-    let place = Place::new(dir.path());
-    // The second one heeds neither the end of its input nor SIGTERM.
+/// A server in a shell that heeds neither the end of its input nor SIGTERM.
+fn stubborn() -> Toolset {
     let mut stubborn = toolset("stubborn", "good");
     if let octo::agent::team::Kind::Mcp(Mcp { reach: Reach::Command { command, args, .. }, .. }) = &mut stubborn.kind {
         let script = "trap '' TERM; \"$@\"; while :; do sleep 1; done";
@@ -226,14 +223,31 @@ async fn nothing_is_left_when_the_agent_is_gone() {
         *args = words.into_iter().chain(args.clone()).collect();
         *command = "sh".to_owned();
     }
-    let servers = place.connect(&[toolset("s", "good"), stubborn]).await;
+    stubborn
+}
+
+/// The processes of both servers: they themselves, what they started, and what they were started by.
+async fn families(servers: &Servers) -> Vec<u32> {
     let mut all: Vec<u32> = Vec::new();
     for name in ["s__family", "stubborn__family"] {
-        all.extend(serde_json::from_str::<Vec<u32>>(&call(&servers, name).await.unwrap()).unwrap());
+        all.extend(serde_json::from_str::<Vec<u32>>(&call(servers, name).await.unwrap()).unwrap());
     }
-    let shells: Vec<u32> = all.iter().filter_map(|pid| process::parent(*pid)).collect();
-    all.extend(shells.into_iter().filter(|pid| *pid != std::process::id()));
-    assert!(all.iter().all(|pid| process::alive(*pid)));
+    let shell = process::parent(all[3]).unwrap();
+    let tethers = [all[0], shell].map(|pid| process::parent(pid).unwrap());
+    for tether in tethers {
+        assert!(process::cmdline(tether).contains("--tether"), "{}", process::cmdline(tether));
+    }
+    all.extend(tethers.into_iter().chain([shell]));
+    assert!(all.len() == 9 && all.iter().all(|pid| process::alive(*pid)), "{all:?}");
+    all
+}
+
+#[tokio::test]
+async fn nothing_is_left_when_the_agent_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place::new(dir.path());
+    let servers = place.connect(&[toolset("s", "good"), stubborn()]).await;
+    let all = families(&servers).await;
     drop(servers);
     for pid in all {
         tokio::task::spawn_blocking(move || wait_for("its end", || !process::alive(pid))).await.unwrap();
@@ -244,9 +258,9 @@ async fn nothing_is_left_when_the_agent_is_gone() {
 #[tokio::test]
 async fn it_is_a_daemon() {
     let Some(dir) = std::env::var_os(DAEMON).map(PathBuf::from) else { return };
-    let servers = Place::new(&dir).one().await;
-    let family = call(&servers, "s__family").await.unwrap();
-    std::fs::write(dir.join("family.new"), family).unwrap();
+    let servers = Place::new(&dir).connect(&[toolset("s", "good"), stubborn()]).await;
+    let all = families(&servers).await;
+    std::fs::write(dir.join("family.new"), json!(all).to_string()).unwrap();
     std::fs::rename(dir.join("family.new"), dir.join("family")).unwrap();
     std::future::pending::<()>().await;
 }
@@ -260,12 +274,9 @@ fn nothing_is_left_when_the_daemon_is_killed() {
     wait_for("the servers", || dir.path().join("family").exists());
     let text = std::fs::read_to_string(dir.path().join("family")).unwrap();
     let family: Vec<u32> = serde_json::from_str(&text).unwrap();
-    let tether = process::parent(family[0]).unwrap();
-    assert!(process::cmdline(tether).contains("--tether"), "{}", process::cmdline(tether));
-    assert!(family.iter().all(|pid| process::alive(*pid)));
     daemon.kill().unwrap();
     daemon.wait().unwrap();
-    for pid in family.into_iter().chain([tether]) {
+    for pid in family {
         wait_for("its end", || !process::alive(pid));
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::expand::{Forms, Secrets, expand};
 use super::*;
 use crate::agent::team::{Mcp, Reach};
+use crate::agent::tools::policy::{Decision, Grants, Policy, Wanted, decide};
 use crate::agent::tools::{RESULT_MAX, TOOLS};
 
 fn named(name: &str) -> Mcp {
@@ -187,7 +188,13 @@ fn arguments_that_are_null_and_not_required_are_left_out() {
     assert!(keeps(json!([1])).unwrap_err().contains("must be one JSON object"));
 }
 
+/// Whatever its server says of it.
 #[test]
-fn every_tool_may_change_anything() {
-    assert_eq!(CLASS, Class::Effect);
+fn every_tool_needs_approval_like_one_that_changes_anything() {
+    let mut hinted = listed("look", "", json!({}));
+    hinted.annotations = Some(rmcp::model::ToolAnnotations::new().read_only(true));
+    let (tools, _) = tool::choose("s", vec![hinted], None);
+    let (tool, input) = (tools[0].spec.name.as_str(), json!({}));
+    let wanted = Wanted { tool, class: CLASS, input: &input, folder: "/w" };
+    assert!(matches!(decide(&wanted, &Policy::default(), &Grants::default()), Decision::Ask(_)));
 }
