@@ -27,6 +27,7 @@ impl Core {
         if !live.task.notify.wants(kind) {
             return false;
         }
+        self.pending.seq_before.get_or_insert(self.marks.seq_used);
         self.marks.seq_used += 1;
         let notice = Notice {
             rev: live.task.rev + 1,
