@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::extract::{Named, Unread};
 use super::peer::surface;
-use super::read::{blocking, json, weight};
+use super::read::{blocking, json};
 use super::{Error, Peer, Rights, State, bad_input, json_or_default, wait_of};
 use crate::action;
 use crate::command::{ActionRequest, QuestionRequest, QuestionState, Refused, RefusedCode, ResumeRequest, TaskRef};
@@ -213,11 +213,11 @@ pub(super) async fn resume(
             .into());
     }
     match state.supervisor.ask(peer.actor(surface(&headers)), Ask::Answer { id, request }).await? {
-        Reply::Task(task) => Ok(json(weight(&task), task).await?),
+        Reply::Task(task) => Ok(json(task.weight(), task).await?),
         // It was answered by this very request, and the task has been put away since.
         Reply::Done => {
             let task = state.record(id).await?;
-            Ok(json(weight(&task), task).await?)
+            Ok(json(task.weight(), task).await?)
         }
         Reply::Started(_) | Reply::Question(_) | Reply::Ids(_) => Err(super::tasks::unexpected().into()),
     }
