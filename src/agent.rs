@@ -11,6 +11,7 @@ pub mod compact;
 pub mod drive;
 pub mod journal;
 pub mod model;
+pub mod replay;
 pub mod step;
 pub mod team;
 pub mod tools;
