@@ -335,3 +335,19 @@ fn open_questions_stand_first_whenever_somebody_comes_back() {
         leave(repl);
     }
 }
+
+#[test]
+fn how_many_questions_wait_is_true_after_a_notice() {
+    let mut fake = Fake::new();
+    fake.serve();
+    fake.runs("deploy.sh");
+    fake.runs("make test");
+    fake.asks(1, question("Deploy it?", &["yes", "no"]));
+    let mut repl = open(&fake);
+    repl.expect("1 question waits: /recap shows it").unwrap();
+    fake.asks(2, question("Go on?", &["yes", "no"]));
+    repl.expect("/task 2 resume yes").unwrap();
+    repl.expect("octo> ").unwrap();
+    repl.expect("2 questions wait: /recap shows them").unwrap();
+    leave(repl);
+}

@@ -55,9 +55,9 @@ async function updates(path, params, gone) {
 
 async function file(bot, request, body) {
   const form = await new Response(body, { headers: { "content-type": request.headers["content-type"] } }).formData();
-  const { caption = "", document, ...params } = Object.fromEntries(form);
+  const { chat_id, caption = "", document, ...params } = Object.fromEntries(form);
   const kept = { file_name: document.name, file_size: document.size, content: await document.text() };
-  return ask(`${bot}/sendMessage`, { ...params, text: caption, document: kept });
+  return ask(`${bot}/sendMessage`, { ...params, chat_id: Number(chat_id), text: caption, document: kept });
 }
 
 async function answer(request, body, gone) {

@@ -139,7 +139,7 @@ impl Phone {
         let history = self.call("/getUpdatesHistory", &json!({"token": TOKEN}));
         let shown = |entry: &Value| {
             let message = entry["message"].clone();
-            (message["chat_id"] == ANN || message["chat_id"] == ANN.to_string()).then(|| Shown {
+            (message["chat_id"] == ANN).then(|| Shown {
                 id: entry["messageId"].as_i64().unwrap(),
                 text: message["text"].as_str().unwrap_or_default().to_owned(),
                 time: entry["time"].as_i64().unwrap(),
