@@ -262,6 +262,8 @@ pub struct Core {
     taking_back: BTreeMap<TaskId, u64>,
     /// Why the store could not save, while it cannot.
     degraded: String,
+    /// When it is tried whether the store can save again, milliseconds since boot.
+    probe_at: Option<u64>,
     pending: batch::Pending,
     /// Environments that the present batch must store first.
     envs: BTreeMap<String, Env>,
@@ -298,6 +300,7 @@ impl Core {
             removing: BTreeMap::new(),
             taking_back: BTreeMap::new(),
             degraded: String::new(),
+            probe_at: None,
             pending: batch::Pending::default(),
             envs: BTreeMap::new(),
             problems: Vec::new(),
@@ -353,7 +356,7 @@ impl Core {
         }
         let timer = self.timers.first().map(|(due, _)| *due);
         let removals = self.removing.values().chain(self.taking_back.values()).copied();
-        timer.into_iter().chain(removals).chain(self.leisure.due()).min()
+        timer.into_iter().chain(removals).chain(self.leisure.due()).chain(self.probe_at).min()
     }
 
     fn set_due(&mut self, id: TaskId, due: Option<u64>) {

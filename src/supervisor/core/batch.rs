@@ -145,9 +145,15 @@ impl Saved {
     }
 }
 
+/// How long after a failed save, with nothing to save since, the store is tried.
+const PROBE_MS: u64 = 2000;
+
 /// What waits for the present batch.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
+    /// The marks are to be saved if nothing else is, and whether the batch under way does just that.
+    probe: bool,
+    probing: bool,
     dirty: BTreeSet<TaskId>,
     removed: BTreeSet<TaskId>,
     undo: BTreeMap<TaskId, Undo>,
@@ -265,6 +271,7 @@ impl Core {
         if std::mem::take(&mut self.pending.marks) {
             batch.first.push(Write::Marks(self.marks));
         }
+        let probe = std::mem::take(&mut self.pending.probe);
         for id in std::mem::take(&mut self.pending.dirty) {
             if let Some(write) = self.write_of(id) {
                 batch.writes.push((id, write));
@@ -277,7 +284,20 @@ impl Core {
         self.pending.cleanup.clear();
         let launches = std::mem::take(&mut self.pending.launches);
         batch.writes.extend(launches.into_iter().map(|(id, run)| (id, Write::Launch { id, run })));
+        // Alone: in company its failure would be that of the others.
+        self.pending.probing = probe && batch.is_empty();
+        if self.pending.probing {
+            batch.first.push(Write::Marks(self.marks));
+        }
         batch
+    }
+
+    /// After a save that failed, and while nobody saves anything, the marks tell when there is room again.
+    pub(super) fn probe_store(&mut self, now: Now) {
+        if self.probe_at.is_some_and(|at| at <= now.boot) {
+            self.probe_at = Some(now.boot + PROBE_MS);
+            self.pending.probe = true;
+        }
     }
 
     /// Takes note of how the saves went and releases the effects that may be done now.
@@ -290,12 +310,15 @@ impl Core {
         let cleared_before = self.pending.cleared_before.take();
         let closes = std::mem::take(&mut self.pending.closes);
         let Some(why) = saved.why() else {
-            if !undo.is_empty() {
+            if !undo.is_empty() || std::mem::take(&mut self.pending.probing) {
                 self.degraded.clear();
+                self.probe_at = None;
             }
             return effects.into_iter().map(|(_, effect)| effect).collect();
         };
         self.degraded = why.to_string();
+        self.pending.probing = false;
+        self.probe_at.get_or_insert(now.boot + PROBE_MS);
         // Whoever asked for these is refused: then they did not happen.
         self.shutting_down &= !closes;
         if let Some(before) = cleared_before.filter(|_| saved.first.is_some()) {
