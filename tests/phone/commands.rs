@@ -108,3 +108,10 @@ fn a_phone_is_paired_by_a_code_from_the_terminal() {
     phone.fake.say(ANN, "/tasks");
     phone.message("task");
 }
+
+#[test]
+fn a_poll_that_is_held_is_known_to_go_well() {
+    let phone = Phone::new(&[]);
+    wait_for("the bridge to poll", || phone.world.status()["bridges"][0]["health"] == "polling");
+    assert_eq!(phone.fake.calls_of("getUpdates").len(), 0, "the first poll was not answered yet");
+}
