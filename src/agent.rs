@@ -8,7 +8,12 @@
 //!
 //! The loop that makes an agent of them is not written yet: nothing in the daemon uses this module.
 
+pub mod compact;
+pub mod drive;
+pub mod journal;
 pub mod mcp;
 pub mod model;
+pub mod replay;
+pub mod step;
 pub mod team;
 pub mod tools;

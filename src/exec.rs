@@ -9,6 +9,7 @@ use std::io;
 use crate::run::{Claim, Facts};
 use crate::task::{Task, TaskId, Usage};
 
+pub mod agent;
 pub mod process;
 
 /// What was found when a run was looked at.

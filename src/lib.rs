@@ -39,7 +39,8 @@
 //! * [`claude`] wraps `claude` inside tasks and reads what it reports; [`mcp`] is how such a `claude` asks, and how
 //!   other programs of the owner start tasks; [`action`] is what an owner is shown of an action, and the digest that an
 //!   approval is bound to.
-//! * Questions are decided in `core/questions.rs`: one arbiter, whose answer is on disk before anybody is told. The
+//! * Questions are decided in `core/questions.rs`: one arbiter, whose answer is on disk before anybody is told; what
+//!   is owed to bridges is in `core/notices.rs`. The
 //!   Telegram bridge is in `bots/telegram.rs`, outside the library; what it shares with the daemon beside the API is
 //!   in [`bridge`].
 //! * [`agent`] has parts of agents that will run inside the daemon: models, tools, MCP servers, and teams. Nothing

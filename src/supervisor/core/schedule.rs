@@ -42,6 +42,7 @@ impl Core {
             self.due(id, now);
         }
         self.take_back(now);
+        self.probe_store(now);
         self.fold_some(now);
         let again: Vec<TaskId> = self.removing.iter().filter(|(_, at)| **at <= now.boot).map(|(id, _)| *id).collect();
         for id in again {
@@ -195,6 +196,15 @@ impl Core {
         {
             self.intend_stop(id, "octo", "low_disk".to_owned(), now);
         }
+    }
+
+    /// Takes a step and keeps the count of slots in step with it.
+    pub(super) fn step_status(&mut self, id: TaskId, step: Step, now: Now) -> bool {
+        let held = self.live.get(&id).is_some_and(Live::holds_slot);
+        let taken = self.take(id, step, now);
+        let holds = self.live.get(&id).is_some_and(Live::holds_slot);
+        self.slots_used = self.slots_used + usize::from(holds) - usize::from(held);
+        taken
     }
 
     /// Changes the step of a live task's status; an illegal step is a defect and is logged, not taken.
