@@ -537,6 +537,7 @@ impl Inner {
             cwd: &cwd,
             shim: &self.around.shim,
             mark: dir.path(),
+            open_files: self.around.open_files,
             start_within: mcp::START_WITHIN,
         };
         let servers = Servers::connect(&serves.mcp, &here).await;

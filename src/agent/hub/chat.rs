@@ -181,7 +181,7 @@ impl Listen {
             let said = match self.said.recv().await {
                 Ok(said) => said,
                 Err(RecvError::Lagged(_)) if self.inner.is_driven(self.task) => continue,
-                Err(RecvError::Lagged(_) | RecvError::Closed) => return self.at_rest(),
+                Err(RecvError::Lagged(_) | RecvError::Closed) => return self.at_rest().await,
             };
             match &said {
                 Said::Heard { key } if *key == self.key => {
