@@ -10,7 +10,7 @@ use super::setup;
 use super::transcript::Said;
 use super::{Hub, Inner, make_folder};
 use crate::agent::journal;
-use crate::agent::step::State;
+use crate::agent::step::{Act, State};
 use crate::command::{Actor, Refused, RefusedCode};
 use crate::exec::agent::Agents as _;
 use crate::supervisor::Fits;
@@ -174,14 +174,23 @@ impl Listen {
             return None;
         }
         // The answer may have been given before anybody listened.
-        if self.heard && self.text.is_empty() && self.said.is_empty() && !self.inner.is_driven(self.task) {
-            return self.at_rest().await;
+        if self.heard
+            && self.text.is_empty()
+            && self.said.is_empty()
+            && !self.inner.is_driven(self.task)
+            && let Some(done) = self.at_rest().await
+        {
+            return Some(done);
         }
         loop {
             let said = match self.said.recv().await {
                 Ok(said) => said,
                 Err(RecvError::Lagged(_)) if self.inner.is_driven(self.task) => continue,
-                Err(RecvError::Lagged(_) | RecvError::Closed) => return self.at_rest().await,
+                Err(RecvError::Lagged(_)) => match self.at_rest().await {
+                    Some(done) => return Some(done),
+                    None => continue,
+                },
+                Err(RecvError::Closed) => return self.at_rest().await,
             };
             match &said {
                 Said::Heard { key } if *key == self.key => {
@@ -205,10 +214,13 @@ impl Listen {
         }
     }
 
-    /// The end, from the journal.
+    /// The end, from the journal; `None`: the agent has not said all yet.
     async fn at_rest(&mut self) -> Option<Said> {
-        self.over = true;
         let state = self.inner.rest(self.task).await?;
+        if state.next() != Act::Rest {
+            return None;
+        }
+        self.over = true;
         Some(Said::Done { text: state.last_words() })
     }
 }
