@@ -88,6 +88,14 @@ impl Core {
         })
     }
 
+    /// Whether a record may be built upon: it is of this installation, and of no newer Octo.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub fn usable(&self, task: &Task) -> Result<(), Refused> {
+        self.check_mark(task)
+    }
+
     /// The record of a live task.
     #[must_use]
     pub fn task(&self, id: TaskId) -> Option<&Task> {
