@@ -31,6 +31,9 @@ fn lines_and_what_they_ask() {
         ("/task #12 logs", Ask::Logs(id("12"))),
         ("/task c4b1e09a cancel", Ask::Cancel(id("c4b1e09a"))),
         ("/task 12 retry", Ask::Retry(id("12"))),
+        ("/task 12 raise", Ask::Raise(id("12"), None)),
+        ("/task #12 raise 1000", Ask::Raise(id("12"), Some(1000))),
+        ("/task 12  followup  and  more ", Ask::FollowUp { task: id("12"), text: "and  more".into() }),
         ("/task 12 rm", Ask::Remove(id("12"))),
         ("/task 12 resume yes", resumed("12", None, "yes")),
         ("/task  #12  resume  two  words -x ", resumed("12", None, "two  words -x")),
@@ -65,7 +68,8 @@ fn mistakes_are_explained() {
         "/task 12 cancle",
         "/task 12 dance wildly",
         "/task 12 resume --question",
-        "/task 12 followup and more",
+        "/task 12 followup",
+        "/task 12 raise much",
         "/quit now",
         "/tsk 12",
         "/agent do it",
@@ -104,13 +108,16 @@ fn mistakes_are_explained() {
         did you mean /task 12 cancel?
     /task 12 dance wildly
         a task has no `dance wildly`
-        there are: cancel, logs, resume, retry, rm
+        there are: cancel, followup, logs, raise, resume, retry, rm
     /task 12 resume --question
         --question needs the id of a question
         /task 12 shows what is open
-    /task 12 followup and more
-        /task ID followup is not in this version of Octo
-        there are: cancel, logs, resume, retry, rm
+    /task 12 followup
+        a follow-up needs words
+        /task 12 followup TEXT says what is to be done next
+    /task 12 raise much
+        `much` is no number of tokens
+        /task 12 raise 50000, or /task 12 raise for the original budget again
     /quit now
         /quit takes no arguments
         type /quit

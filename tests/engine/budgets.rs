@@ -127,7 +127,10 @@ fn turns_and_money_are_budgets_too() {
     lab.reserve(id, 10, 1000).unwrap();
     lab.completes(id);
 
-    let id = started(&lab.agent_with("b", |r| r.budget_usd = Some(1.0)));
+    let id = started(&lab.agent_with("b", |r| {
+        r.budget_usd = Some(1.0);
+        r.budget_tokens = Some(MILLION);
+    }));
     lab.works(id);
     // 3 and 15 dollars for a million tokens.
     let rates = Some((3 * MILLION, 15 * MILLION));
@@ -142,7 +145,7 @@ fn turns_and_money_are_budgets_too() {
     assert_eq!(lab.told_of_budgets(id), ["80 % of its budget of $1.00 are used"]);
     lab.over_budget(id, &text);
     lab.raise(id, None).unwrap();
-    assert_eq!((lab.task(id).budget.usd, lab.task(id).budget.tokens), (Some(2.0), Some(50_000)));
+    assert_eq!((lab.task(id).budget.usd, lab.task(id).budget.tokens), (Some(2.0), Some(MILLION)));
     assert_eq!(lab.reserve_at(id, 0, 8000, Some((0, 0))), Ok(8000), "what is free is free");
 }
 

@@ -84,6 +84,14 @@ impl Core {
         self.saved(self.resolve(reference)?).ok_or_else(|| Refused::no_such_task(reference))
     }
 
+    /// Whether a record may be built upon: it is of this installation, and of no newer Octo.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub fn usable(&self, task: &Task) -> Result<(), Refused> {
+        self.check_mark(task)
+    }
+
     /// The record of a live task.
     #[must_use]
     pub fn task(&self, id: TaskId) -> Option<&Task> {
