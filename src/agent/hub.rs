@@ -400,7 +400,10 @@ impl Inner {
         match what {
             Report::Working => life.transcript.tell(|| Said::Done { text: state.last_words() }),
             Report::Ended { ok: true, text } => life.transcript.tell(|| Said::Done { text: text.clone() }),
-            Report::Ended { ok: false, text } | Report::OverBudget(text) | Report::Failed(text) | Report::Lost(text) => {
+            Report::Ended { ok: false, text }
+            | Report::OverBudget(text)
+            | Report::Failed(text)
+            | Report::Lost(text) => {
                 life.transcript.tell(|| Said::Error { message: text.clone() });
             }
             // It goes on when what it waits for has happened.
@@ -474,8 +477,17 @@ impl Inner {
             blocking(|| journal.append(&line))?;
             state.apply(&line);
         }
-        let begin =
-            Begin { hub: Arc::clone(self), desk: desk.clone(), task, transcript, settings, journal, serves, mcp, inbox };
+        let begin = Begin {
+            hub: Arc::clone(self),
+            desk: desk.clone(),
+            task,
+            transcript,
+            settings,
+            journal,
+            serves,
+            mcp,
+            inbox,
+        };
         Ok((state, Life::new(begin)))
     }
 
@@ -484,7 +496,8 @@ impl Inner {
         make_folder(&self.tasks, folder).map_err(|e| Not::lost(format!("{}: {e}", folder.display())))?;
         let fold = |lines: &[Line]| {
             let folded = State::fold(lines);
-            folded.map_err(|error| Not::failed(format!("the agent's journal is damaged, so it does not go on: {error}")))
+            folded
+                .map_err(|error| Not::failed(format!("the agent's journal is damaged, so it does not go on: {error}")))
         };
         let (journal, lines) = Journal::open(folder)?;
         let state = fold(&lines)?;
@@ -637,7 +650,8 @@ impl Inner {
     /// Looks at the start of an agent before it is accepted; fills in its name and model.
     fn check(&self, request: &mut StartRequest, parent: Option<&Task>) -> Result<(), Refused> {
         let bad = |why: String| {
-            Refused::new(RefusedCode::BadRequest, why).hint("`octo status` shows the settings; `octo doctor` checks them")
+            Refused::new(RefusedCode::BadRequest, why)
+                .hint("`octo status` shows the settings; `octo doctor` checks them")
         };
         let settings = self.now_settings();
         if request.team.is_empty()

@@ -11,8 +11,8 @@ use super::Error;
 use super::read::blocking;
 use crate::bridge::Candidate;
 use crate::command::{
-    ChatRequest, ErrorBody, FollowupRequest, Listing, NoticePage, Owed, QuestionRequest, QuestionState, RaiseRequest, Receipts,
-    ResumeRequest, ShutdownRequest, StartRequest, Started, StatusReport, StopRequest,
+    ChatRequest, ErrorBody, FollowupRequest, Listing, NoticePage, Owed, QuestionRequest, QuestionState, RaiseRequest,
+    Receipts, ResumeRequest, ShutdownRequest, StartRequest, Started, StatusReport, StopRequest,
 };
 use crate::task::Task;
 

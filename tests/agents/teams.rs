@@ -59,7 +59,8 @@ call run_background_agent {\"agent\": \"code_analyst\", \"task\": \"read\", \"ex
 
 #[test]
 fn a_parent_of_two_on_one_slot_hears_of_both() {
-    let root = format!("{BOTH}---\nsay I wait for news.\n---\nsay One is there.\n---\nsay Both are there.\n---\nsay More.\n");
+    let root =
+        format!("{BOTH}---\nsay I wait for news.\n---\nsay One is there.\n---\nsay Both are there.\n---\nsay More.\n");
     let world = world(&root);
     let id = lead(&world);
     let task = world.ended(&id);
@@ -138,7 +139,9 @@ fn only_declared_sub_agents_start_and_a_cancel_takes_all_of_them() {
     fs::write(world.path("web.txt"), "wait 600\nsay never\n").unwrap();
     let id = lead(&world);
     wait_for("the child to run", || {
-        world.task(&id)["children"].as_array().and_then(|c| Some(world.task(c.first()?.as_str()?)["status"] == "running"))
+        world.task(&id)["children"]
+            .as_array()
+            .and_then(|c| Some(world.task(c.first()?.as_str()?)["status"] == "running"))
             == Some(true)
     });
     let lines = journal(&world, &id);

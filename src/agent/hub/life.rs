@@ -92,7 +92,8 @@ impl Life {
         }
         let guard = Guard::new(&self.hub.workspace, state.setup.team.as_deref());
         let opened = blocking(|| Folder::open(Path::new(&state.setup.folder), guard));
-        let folder = Arc::new(opened.map_err(|e| format!("the task's folder {} cannot be used: {e}", state.setup.folder))?);
+        let folder =
+            Arc::new(opened.map_err(|e| format!("the task's folder {} cannot be used: {e}", state.setup.folder))?);
         self.folder = Some(Arc::clone(&folder));
         Ok(folder)
     }
@@ -217,7 +218,11 @@ impl Life {
                 self.ends.remove(&child.id);
                 continue;
             }
-            if self.ends.get(&child.id).is_some_and(|key| child.status.is_none() || key.ends_with(&format!(":{}", child.run))) {
+            if self
+                .ends
+                .get(&child.id)
+                .is_some_and(|key| child.status.is_none() || key.ends_with(&format!(":{}", child.run)))
+            {
                 continue;
             }
             let Ok(task) = self.desk.record(child.id).await else { continue };
@@ -383,7 +388,9 @@ impl World for Life {
             "shell" | "dispatch_background" => self.run_tool(state, pending, false).await?,
             "write_file" | "edit_file" => {
                 let path = pending.call.arguments["path"].as_str().unwrap_or_default();
-                unknown(&format!("The file `{path:.200}` is either as it was or as you wanted it: read it, then decide."))
+                unknown(&format!(
+                    "The file `{path:.200}` is either as it was or as you wanted it: read it, then decide."
+                ))
             }
             _ => unknown("Find out how things are before you call it again, or ask the owner."),
         };
@@ -422,7 +429,9 @@ fn show_line(transcript: &mut Transcript, line: &Line) {
         Entry::Told { from: Source::Owner { by }, text, .. } => {
             transcript.note(&format!("{by}: {}", text.lines().next().unwrap_or_default()));
         }
-        Entry::Told { from: Source::Task { id, status }, .. } => transcript.note(&format!("task {id} has ended: {status}")),
+        Entry::Told { from: Source::Task { id, status }, .. } => {
+            transcript.note(&format!("task {id} has ended: {status}"))
+        }
         Entry::Answered { text: Some(text), by, .. } => transcript.note(&format!("{by} answered: {text}")),
         Entry::Answered { text: None, .. } => transcript.note("nobody answered"),
         Entry::Compacted(Compaction::Results { calls }) => {

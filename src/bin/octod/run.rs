@@ -7,13 +7,13 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use octo::agent::hub::Hub;
 use octo::api;
 use octo::bridge::Board;
 use octo::client::{Client, Door};
 use octo::command::Refused;
 use octo::config::{self, Config};
 use octo::exec::Executors;
-use octo::agent::hub::Hub;
 use octo::exec::process::{ProcessExecutor, Surroundings};
 use octo::store::Store;
 use octo::supervisor::core::{Core, Limits};
