@@ -156,7 +156,7 @@ pub const COMMANDS: &[Command] = &[
             ("ID", "shows a task and the end of its output"),
             ("ID logs", "shows its output and follows it; Ctrl-C comes back"),
             ("ID resume ANSWER", "answers what it asks (--question q2 ANSWER: of several)"),
-            ("ID followup TEXT", "has an agent go on from what an ended task brought"),
+            ("ID followup TEXT", "starts a new task that knows what this one did"),
             ("ID cancel", "stops it, with everything that it started"),
             ("ID retry", "runs an ended task again"),
             ("ID raise [TOKENS]", "lets an agent go on that used up its budget"),

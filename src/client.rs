@@ -207,19 +207,21 @@ impl Client {
         self.done(Call::post(http::task_path(task, "/retry")?)).await
     }
 
-    /// Lets an agent go on that used up its budget: `tokens` more, or its original budget again.
+    /// Lets an agent go on that used up its budget: adds so many tokens, or the original budget again. Returns the
+    /// record.
     ///
     /// # Errors
-    /// `Conflict` when it did not stop for a budget; `NotFound`; `Unavailable`.
-    pub async fn raise(&self, task: &TaskRef, tokens: Option<u64>) -> Result<(), Refused> {
-        self.done(Call::post(http::task_path(task, "/raise")?).body(&RaiseRequest { tokens })?).await
+    /// `Conflict` when it did not use up its budget, or when it is another one that is used up; `NotFound`;
+    /// `Unavailable`.
+    pub async fn raise(&self, task: &TaskRef, tokens: Option<u64>) -> Result<Task, Refused> {
+        self.json(Call::post(http::task_path(task, "/raise")?).body(&RaiseRequest { tokens })?).await
     }
 
-    /// Starts an agent that goes on from the result of an ended task; a key is made when there is none.
+    /// Starts what follows an ended task; a key is made when there is none.
     ///
     /// # Errors
-    /// `Conflict` when the task has not ended; `NotFound`; `Unavailable`.
-    pub async fn followup(&self, task: &TaskRef, mut request: FollowupRequest) -> Result<Started, Refused> {
+    /// `Conflict` when the task has not ended; `NotFound`; the refusal of an agent; `Unavailable`.
+    pub async fn follow_up(&self, task: &TaskRef, mut request: FollowupRequest) -> Result<Started, Refused> {
         if request.key.is_empty() {
             request.key = new_key();
         }

@@ -7,10 +7,14 @@ mod chat;
 mod harness;
 #[path = "agents/life.rs"]
 mod life;
+#[path = "agents/mcp.rs"]
+mod mcp;
 #[path = "agents/shell.rs"]
 mod shell;
 #[path = "agents/teams.rs"]
 mod teams;
+#[path = "agents/wire.rs"]
+mod wire;
 
 use harness::{World, wait_for};
 use serde_json::{Value, json};

@@ -98,12 +98,11 @@ async fn act(here: Here<'_>, ask: Ask) -> Result<(), Failure> {
             done(world, style, "your next words begin a new conversation; tasks go on")
         }
         Ask::Followup { task, text } => {
-            let started = client.followup(&task, FollowupRequest { text, key: new_key() }).await?;
+            let started = client.follow_up(&task, FollowupRequest { text, key: new_key() }).await?;
             tell_start(here, &started)
         }
         Ask::Raise { task, tokens } => {
-            client.raise(&task, tokens).await?;
-            let record = client.get(&task).await?;
+            let record = client.raise(&task, tokens).await?;
             let budget = render::budgets(&record).join(", ");
             done(world, style, format!("{} goes on: {budget}", name_of(&record)).trim_end_matches([':', ' ']))
         }
@@ -179,6 +178,10 @@ fn tell_start(here: Here<'_>, started: &Started) -> Result<(), Failure> {
 /// line that does it stands at the next prompt.
 fn prose(here: Here<'_>, word: &str, command: &str) -> Result<(), Failure> {
     let message = format!("`{word}` is no program, builtin or function, so nothing was started");
+    if word == "claude" {
+        let hint = "Claude Code is not installed, or its folder is not in the PATH here";
+        return Err(Refused::new(RefusedCode::BadRequest, message).hint(hint).into());
+    }
     let anyway = format!("to run it as a command all the same: /bg sh -c {}", shell_words::quote(command));
     match here.style {
         Style::Pipe => {

@@ -56,8 +56,9 @@ impl Editor {
             |e: ReadlineError| Refused::new(RefusedCode::Internal, format!("the terminal cannot be used: {e}"));
         let config = Config::builder().history_ignore_space(true).completion_type(CompletionType::List).build();
         let mut inner = rustyline::Editor::<Assistant, DefaultHistory>::with_config(config).map_err(failed)?;
-        let stands = Arc::new(AtomicBool::new(false));
-        inner.set_helper(Some(Assistant { known, terminal, typed: Arc::clone(&stands) }));
+        // Shared with the editor's thread: what Ctrl-C means depends on it.
+        let empty = Arc::new(AtomicBool::new(false));
+        inner.set_helper(Some(Assistant { known, terminal, empty: Arc::clone(&empty) }));
         let history = history.filter(|file| prepare_history(file).is_ok());
         if let Some(file) = &history {
             // A history that cannot be read is worth no more than starting anew.
@@ -71,7 +72,7 @@ impl Editor {
         let work = move || {
             while let Ok(begun) = asked.recv() {
                 let typed = match read(&mut inner, &begun, history.as_deref(), terminal.colour) {
-                    Typed::Cleared if !stands.load(Ordering::Relaxed) => Typed::Interrupted,
+                    Typed::Cleared if empty.load(Ordering::Relaxed) => Typed::Interrupted,
                     typed => typed,
                 };
                 if answer.blocking_send(typed).is_err() {
@@ -130,8 +131,18 @@ fn read(
 struct Assistant {
     known: Arc<Mutex<Known>>,
     terminal: Terminal,
-    /// Something stands in the line.
-    typed: Arc<AtomicBool>,
+    /// The hint on the screen is that of an empty line.
+    empty: Arc<AtomicBool>,
+}
+
+impl Assistant {
+    /// The hint behind what was typed, as wide as there is room.
+    fn fitting(&self, line: &str) -> Option<Hint> {
+        let hint = hint(line, &known::lock(&self.known))?;
+        // A hint that wraps would jump about.
+        let room = (self.terminal.width)()?.checked_sub(PROMPT.len() + line.chars().count() + 1)?;
+        Some(Hint { shown: fit(&hint.shown, room), ..hint })
+    }
 }
 
 impl Completer for Assistant {
@@ -146,21 +157,27 @@ impl Hinter for Assistant {
     type Hint = Hint;
 
     fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<Hint> {
-        self.typed.store(!line.is_empty(), Ordering::Relaxed);
+        self.empty.store(line.is_empty(), Ordering::Relaxed);
         // On an empty line a hint could be taken for something typed, unless it is dim.
         if pos < line.len() || line.is_empty() && !self.terminal.colour {
             return None;
         }
-        let hint = hint(line, &known::lock(&self.known))?;
-        // A hint that wraps would jump about.
-        let room = (self.terminal.width)()?.checked_sub(PROMPT.len() + line.chars().count() + 1)?;
-        Some(Hint { shown: fit(&hint.shown, room), ..hint })
+        self.fitting(line)
     }
 }
 
 impl Highlighter for Assistant {
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
-        if self.terminal.colour { Cow::Owned(format!("\x1b[2m{hint}\x1b[0m")) } else { Cow::Borrowed(hint) }
+        if !self.terminal.colour {
+            return Cow::Borrowed(hint);
+        }
+        // A notice above the prompt does not make the editor ask for its hint again, but what waits is another by then.
+        let now = if self.empty.load(Ordering::Relaxed) {
+            self.fitting("").map_or_else(String::new, |hint| hint.shown)
+        } else {
+            hint.to_owned()
+        };
+        Cow::Owned(format!("\x1b[2m{now}\x1b[0m"))
     }
 }
 

@@ -85,11 +85,11 @@ impl Desk for Client {
     }
 
     async fn raise(&self, user: i64, task: TaskId, tokens: Option<u64>) -> Result<(), Refused> {
-        Client::raise(&of(self, user), &exactly(task), tokens).await
+        Client::raise(&of(self, user), &exactly(task), tokens).await.map(drop)
     }
 
     async fn followup(&self, user: i64, task: TaskId, request: FollowupRequest) -> Result<Task, Refused> {
-        Ok(Client::followup(&of(self, user), &exactly(task), request).await?.task)
+        Ok(of(self, user).follow_up(&exactly(task), request).await?.task)
     }
 
     async fn unknown_program(&self, command: &str) -> Option<String> {

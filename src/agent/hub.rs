@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::runtime::{Handle as Threads, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::drive::{Leave, drive};
@@ -129,12 +129,20 @@ pub(crate) struct Inner {
     settings: RwLock<Arc<Settings>>,
     /// The daemon's own threads: for what must be said when the hub has none.
     main: Threads,
+    /// What is to be done with agents, in order.
+    orders: mpsc::UnboundedSender<Order>,
     runtime: tokio::sync::Mutex<Option<Threads>>,
     keeper: Mutex<Option<Runtime>>,
     supervisor: watch::Sender<Option<Handle>>,
     state: Mutex<Drivers>,
     /// What teams' files say that is not used: told once.
     told: Mutex<std::collections::HashSet<String>>,
+}
+
+/// What the supervisor wants of an agent.
+enum Order {
+    Launch(Box<Task>),
+    Stop(TaskId, u32),
 }
 
 #[derive(Default)]
@@ -151,19 +159,24 @@ impl Hub {
     #[must_use]
     pub fn new(around: Surroundings, config: &Config) -> (Hub, Vec<String>) {
         let (settings, warnings) = Settings::new(config, &around.workspace);
+        // Unbounded: the supervisor must not wait, and launches as many as it has slots.
+        let (orders, ordered) = mpsc::unbounded_channel();
         let inner = Inner {
             workspace: around.workspace.clone(),
             tasks: around.octo.join("tasks"),
             around,
             settings: RwLock::new(Arc::new(settings)),
             main: Threads::current(),
+            orders,
             runtime: tokio::sync::Mutex::new(None),
             keeper: Mutex::new(None),
             supervisor: watch::Sender::new(None),
             state: Mutex::new(Drivers::default()),
             told: Mutex::default(),
         };
-        (Hub { inner: Arc::new(inner) }, warnings)
+        let inner = Arc::new(inner);
+        tokio::spawn(Arc::clone(&inner).obey(ordered));
+        (Hub { inner }, warnings)
     }
 
     /// Lets agents talk to the supervisor; those that were launched before wait for this.
@@ -196,13 +209,11 @@ impl Hub {
 
 impl Agents for Hub {
     fn launch(&self, task: &Task) {
-        let (inner, task) = (Arc::clone(&self.inner), task.clone());
-        self.inner.main.spawn(async move { inner.launch(task).await });
+        let _ = self.inner.orders.send(Order::Launch(Box::new(task.clone())));
     }
 
     fn stop(&self, id: TaskId, run: u32) {
-        let inner = Arc::clone(&self.inner);
-        self.inner.main.spawn(async move { inner.stop(id, run).await });
+        let _ = self.inner.orders.send(Order::Stop(id, run));
     }
 }
 
@@ -292,22 +303,37 @@ impl Inner {
         Some(threads)
     }
 
-    async fn launch(self: Arc<Self>, task: Task) {
-        let (id, run) = (task.id, task.run);
-        let Some(threads) = self.threads().await else {
-            if let Some(desk) = self.desk().await {
-                let what = Report::Lost("there are no threads for agents".to_owned());
-                let _ = desk.report(report(id, run, own_usage(&task), what)).await;
+    /// Does what the supervisor wants, in its order: a stop is for what was launched before it.
+    async fn obey(self: Arc<Self>, mut orders: mpsc::UnboundedReceiver<Order>) {
+        while let Some(order) = orders.recv().await {
+            match (self.threads().await, order) {
+                (Some(threads), Order::Launch(task)) => self.launch(&threads, *task),
+                (Some(threads), Order::Stop(id, run)) => self.stop(&threads, id, run),
+                (None, Order::Launch(task)) => {
+                    let inner = Arc::clone(&self);
+                    self.main.spawn(async move { inner.no_threads(&task).await });
+                }
+                // Without threads there is no driver either. The intent is saved, and sent again.
+                (None, Order::Stop(..)) => {}
             }
-            return;
-        };
+        }
+    }
+
+    async fn no_threads(&self, task: &Task) {
+        let Some(desk) = self.desk().await else { return };
+        let what = Report::Lost("there are no threads for agents".to_owned());
+        let _ = desk.report(report(task.id, task.run, own_usage(task), what)).await;
+    }
+
+    fn launch(self: &Arc<Self>, threads: &Threads, task: Task) {
+        let id = task.id;
         let mut drivers = self.drivers();
         if drivers.leaving {
             return;
         }
         drivers.launches += 1;
         let launch = drivers.launches;
-        let driving: JoinHandle<()> = threads.spawn(Arc::clone(&self).driver(task, launch));
+        let driving: JoinHandle<()> = threads.spawn(Arc::clone(self).driver(task, launch));
         drivers.driven.entry(id).or_default().push(Driver { launch, abort: driving.abort_handle() });
     }
 
@@ -315,8 +341,7 @@ impl Inner {
     async fn driver(self: Arc<Self>, task: Task, launch: u64) {
         let Some(desk) = self.desk().await else { return };
         let (id, run) = (task.id, task.run);
-        let seat = self.drivers().seats.entry(id).or_default().clone();
-        let seat = seat.lock_owned().await;
+        let seat = self.seat(id).await;
         let (usage, what) = self.drive(&desk, task).await;
         // From here on it cannot be dropped any more: what it reports has happened.
         let is_here = {
@@ -330,7 +355,7 @@ impl Inner {
             }
             was_here
         };
-        drop(seat);
+        self.leave_seat(id, seat);
         if is_here && let Err(lost) = desk.report(report(id, run, usage, what)).await {
             tracing::warn!(%id, run, %lost, "a report of an agent was not taken");
         }
@@ -345,7 +370,11 @@ impl Inner {
                 return (usage, what);
             }
         };
-        let left = drive(&mut state, &mut life).await;
+        // It runs, whatever it does first, and however long that takes.
+        let left = match life.works(&state).await {
+            Ok(()) => drive(&mut state, &mut life).await,
+            Err(lost) => Leave::Lost(lost),
+        };
         let what = match left {
             Leave::Ended { ok, text } => Report::Ended { ok, text },
             Leave::Parked(parking) => Report::Parked(parking),
@@ -371,7 +400,10 @@ impl Inner {
         match what {
             Report::Working => life.transcript.tell(|| Said::Done { text: state.last_words() }),
             Report::Ended { ok: true, text } => life.transcript.tell(|| Said::Done { text: text.clone() }),
-            Report::Ended { ok: false, text } | Report::OverBudget(text) | Report::Failed(text) | Report::Lost(text) => {
+            Report::Ended { ok: false, text }
+            | Report::OverBudget(text)
+            | Report::Failed(text)
+            | Report::Lost(text) => {
                 life.transcript.tell(|| Said::Error { message: text.clone() });
             }
             // It goes on when what it waits for has happened.
@@ -445,8 +477,17 @@ impl Inner {
             blocking(|| journal.append(&line))?;
             state.apply(&line);
         }
-        let begin =
-            Begin { hub: Arc::clone(self), desk: desk.clone(), task, transcript, settings, journal, serves, mcp, inbox };
+        let begin = Begin {
+            hub: Arc::clone(self),
+            desk: desk.clone(),
+            task,
+            transcript,
+            settings,
+            journal,
+            serves,
+            mcp,
+            inbox,
+        };
         Ok((state, Life::new(begin)))
     }
 
@@ -455,7 +496,8 @@ impl Inner {
         make_folder(&self.tasks, folder).map_err(|e| Not::lost(format!("{}: {e}", folder.display())))?;
         let fold = |lines: &[Line]| {
             let folded = State::fold(lines);
-            folded.map_err(|error| Not::failed(format!("the agent's journal is damaged, so it does not go on: {error}")))
+            folded
+                .map_err(|error| Not::failed(format!("the agent's journal is damaged, so it does not go on: {error}")))
         };
         let (journal, lines) = Journal::open(folder)?;
         let state = fold(&lines)?;
@@ -508,6 +550,7 @@ impl Inner {
             cwd: &cwd,
             shim: &self.around.shim,
             mark: dir.path(),
+            open_files: self.around.open_files,
             start_within: mcp::START_WITHIN,
         };
         let servers = Servers::connect(&serves.mcp, &here).await;
@@ -537,23 +580,34 @@ impl Inner {
         self.drivers().inboxes.entry(id).or_insert_with(|| Inbox::new(&folder)).clone()
     }
 
-    async fn stop(self: Arc<Self>, id: TaskId, run: u32) {
-        let (Some(desk), Some(threads)) = (self.desk().await, self.threads().await) else {
-            // Without threads there is no driver either; the intent is saved, and stopping is tried again.
-            return;
-        };
+    /// The seat of an agent's driver; there is one.
+    async fn seat(&self, id: TaskId) -> OwnedMutexGuard<()> {
+        let seat = self.drivers().seats.entry(id).or_default().clone();
+        seat.lock_owned().await
+    }
+
+    fn leave_seat(&self, id: TaskId, seat: OwnedMutexGuard<()>) {
+        let mut drivers = self.drivers();
+        // One is the list's, one is this.
+        if Arc::strong_count(OwnedMutexGuard::mutex(&seat)) == 2 {
+            drivers.seats.remove(&id);
+        }
+    }
+
+    fn stop(self: &Arc<Self>, threads: &Threads, id: TaskId, run: u32) {
         let driven = self.drivers().driven.remove(&id).unwrap_or_default();
         driven.iter().for_each(|driver| driver.abort.abort());
+        let inner = Arc::clone(self);
         threads.spawn(async move {
-            let seat = self.drivers().seats.entry(id).or_default().clone();
-            let seat = seat.lock_owned().await;
-            let (usage, what) = self.end(id, run).await;
+            let Some(desk) = inner.desk().await else { return };
+            let seat = inner.seat(id).await;
+            let (usage, what) = inner.end(id, run).await;
             let usage = match usage {
                 Some(usage) => usage,
                 None => desk.record(id).await.map(|task| own_usage(&task)).unwrap_or_default(),
             };
-            drop(seat);
-            self.drivers().inboxes.remove(&id);
+            inner.leave_seat(id, seat);
+            inner.drivers().inboxes.remove(&id);
             if let Err(lost) = desk.report(report(id, run, usage, what)).await {
                 tracing::warn!(%id, run, %lost, "the report of an agent's end was not taken");
             }
@@ -596,7 +650,8 @@ impl Inner {
     /// Looks at the start of an agent before it is accepted; fills in its name and model.
     fn check(&self, request: &mut StartRequest, parent: Option<&Task>) -> Result<(), Refused> {
         let bad = |why: String| {
-            Refused::new(RefusedCode::BadRequest, why).hint("`octo status` shows the settings; `octo doctor` checks them")
+            Refused::new(RefusedCode::BadRequest, why)
+                .hint("`octo status` shows the settings; `octo doctor` checks them")
         };
         let settings = self.now_settings();
         if request.team.is_empty()

@@ -24,7 +24,8 @@
 //!
 //! **What a server sends is bounded**: a message (16 MiB), its tools and their descriptions and schemas, a result
 //! ([`RESULT_MAX`](super::tools::RESULT_MAX)), the time for everything. What it says on standard error goes into the
-//! daemon's log at the level `debug`.
+//! daemon's log at the level `debug`. Values that came from `${env.NAME}`, headers and addresses are in no message and
+//! in no line of the log; the crate's own lines would quote them, which is what [`QUIET`] is for.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -58,6 +59,10 @@ pub const CLASS: Class = Class::Effect;
 /// How long a server may usually take to start and to list its tools: `npx` may have to fetch it first.
 pub const START_WITHIN: Duration = Duration::from_secs(60);
 
+/// What a log's filter says so that the crate behind this module writes nothing: it quotes addresses, with the keys in
+/// them, and what servers sent.
+pub const QUIET: &str = "rmcp=off";
+
 /// What servers need to know of their surroundings.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
@@ -72,6 +77,8 @@ pub struct Surroundings<'a> {
     /// A run folder below `.octo/tasks/ID/` of the agent's task; it need not exist. Whoever is below it belongs to
     /// that task.
     pub mark: &'a Path,
+    /// The soft limit of open files that programs get; `None`: the daemon's.
+    pub open_files: Option<u64>,
     /// How long one server may take to start and to list its tools; usually [`START_WITHIN`].
     pub start_within: Duration,
 }

@@ -35,6 +35,18 @@ enum Act {
     Cancel,
     /// Runs an ended task again
     Retry,
+    /// Lets an agent go on that used up its budget
+    Raise {
+        /// How many tokens are added [default: the original budget again]
+        #[arg(value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
+        tokens: Option<u64>,
+    },
+    /// Starts a new task that knows what this one did; prints its id
+    Followup {
+        /// What is to be done next
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "TEXT")]
+        text: Vec<String>,
+    },
     /// Removes an ended task and its output
     Rm,
     /// Prints its output
@@ -47,18 +59,6 @@ enum Act {
         /// The answer: a choice, its number, or any text where the question takes it
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "ANSWER")]
         answer: Vec<String>,
-    },
-    /// Lets an agent go on that used up its budget
-    Raise {
-        /// How many tokens more it may use [default: its original budget again]
-        #[arg(value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
-        tokens: Option<u64>,
-    },
-    /// Starts an agent that goes on from the result of this ended task; prints the new task's id
-    Followup {
-        /// What is to be done next, in plain words
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "TEXT")]
-        text: Vec<String>,
     },
     /// Waits for its end; exits 0 when it completed
     Wait {
@@ -76,18 +76,18 @@ pub(super) async fn run(world: &World, args: TaskArgs) -> Result<(), Failure> {
         None => show(world, &client, &task, Tongue::Shell).await.map(drop),
         Some(Act::Cancel) => Ok(client.stop(&task).await?),
         Some(Act::Retry) => Ok(client.retry(&task).await?),
+        Some(Act::Raise { tokens }) => Ok(client.raise(&task, tokens).await.map(drop)?),
+        Some(Act::Followup { text }) => {
+            let request = FollowupRequest { text: text.join(" "), key: new_key() };
+            let started = client.follow_up(&task, request).await?;
+            world.print(format!("{}\n", started.instance_id))
+        }
         Some(Act::Rm) => Ok(client.remove(&task).await?),
         Some(Act::Logs(args)) => print_logs(world, &client, &task, args).await,
         Some(Act::Resume { question, answer }) => {
             let request = ResumeRequest { answer: answer.join(" "), question, key: new_key() };
             let told = resume::answer(&client, &task, request).await?;
             world.print(format!("{told}\n"))
-        }
-        Some(Act::Raise { tokens }) => Ok(client.raise(&task, tokens).await?),
-        Some(Act::Followup { text }) => {
-            let request = FollowupRequest { text: text.join(" "), key: new_key() };
-            let started = client.followup(&task, request).await?;
-            world.print(format!("{}\n", started.instance_id))
         }
         Some(Act::Wait { timeout }) => wait::run(world, &task, timeout).await,
     }

@@ -22,7 +22,8 @@ use crate::task::{Task, TaskId, Usage};
 
 /// Who drives agents.
 pub trait Agents: Send + Sync {
-    /// Drives a task's agent from its journal, in the background; reports follow.
+    /// Drives a task's agent from its journal, in the background; reports follow, the first one when it has read
+    /// the journal. One that is driven already is left alone.
     fn launch(&self, task: &Task);
 
     /// Stops the driver of a run, with all that it runs; [`Report::Stopped`] follows, also when there is none.

@@ -243,7 +243,8 @@ async fn about_tasks(tasks: &Tasks, name: &str, arguments: JsonObject, request: 
         Ok(answer) => {
             // Nothing could be waited for.
             let listed = answer["tasks"].as_array().filter(|_| answer.get("all_done").is_some());
-            let nothing = listed.is_some_and(|all| all.iter().all(|task| task["status"] == "not_found"));
+            let nothing = listed
+                .is_some_and(|all| all.iter().all(|task| task["status"] == "not_found" || task["status"] == "refused"));
             said(answer.to_string(), nothing)
         }
         Err(refused) if refused.hint.is_empty() => said(format!("error: {refused}"), true),

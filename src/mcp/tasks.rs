@@ -65,7 +65,8 @@ impl Tasks {
     pub(super) async fn are_offered(&self) -> bool {
         let asked = self.may.get_or_try_init(|| async {
             let Some(task) = &self.of else { return Ok(true) };
-            let record = tokio::time::timeout(MAY_DISPATCH, self.client.get(task)).await.map_err(drop)?;
+            let client = self.client.only_connect();
+            let record = tokio::time::timeout(MAY_DISPATCH, client.get(task)).await.map_err(drop)?;
             record.map(|record| record.allow_dispatch).map_err(drop)
         });
         asked.await.copied().unwrap_or(false)
@@ -192,7 +193,7 @@ impl Tasks {
         let tasks: Vec<Value> = join_all(each).await;
         let all_done = tasks.iter().all(|task| task["done"] == true);
         let mut answer = json!({"all_done": all_done});
-        if !all_done {
+        if tasks.iter().any(|task| task["done"] == false && task.get("error").is_none()) {
             answer["timed_out"] = true.into();
         }
         answer["tasks"] = tasks.into();
@@ -294,9 +295,18 @@ fn waited(asked: &str, state: Result<Task, Refused>, room: usize) -> Value {
         }
         Err(refused) => {
             let refused = for_models(refused);
-            let gone = matches!(refused.code, RefusedCode::NotFound | RefusedCode::Ambiguous | RefusedCode::BadRequest);
-            let status = if gone { "not_found" } else { "unknown" };
-            json!({"task_id": asked, "status": status, "done": gone, "error": refused.message})
+            // There is nothing to wait for, or it cannot be told.
+            let (status, done) = match refused.code {
+                RefusedCode::NotFound | RefusedCode::Ambiguous | RefusedCode::BadRequest => ("not_found", true),
+                RefusedCode::Forbidden => ("refused", true),
+                RefusedCode::Conflict
+                | RefusedCode::TooLarge
+                | RefusedCode::Storage
+                | RefusedCode::Unsupported
+                | RefusedCode::Unavailable
+                | RefusedCode::Internal => ("unknown", false),
+            };
+            json!({"task_id": asked, "status": status, "done": done, "error": refused.message})
         }
     }
 }

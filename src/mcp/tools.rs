@@ -20,7 +20,7 @@ pub(super) fn inside_task(permissions: bool) -> Vec<Tool> {
 /// The tools for background tasks, as agents have them.
 pub(super) fn of_tasks() -> Vec<Tool> {
     let known = super::tasks::NAMES.iter().filter_map(|name| agent_tools::find(name));
-    known.map(|row| tool(row.name, row.about, row.schema()).with_annotations(hints(row))).collect()
+    known.map(|row| Tool::new(row.name, row.about, object(row.schema())).with_annotations(hints(row))).collect()
 }
 
 fn hints(row: &agent_tools::Tool) -> ToolAnnotations {

@@ -2,7 +2,7 @@
 //! server of an agent.
 //!
 //! ```text
-//!   octod ──► octo-shim RUNDIR --tether PID -- ARGV...     subreaper, own session, one thread
+//!   octod ──► octo-shim RUNDIR --tether PID [--open-files N] -- ARGV...     subreaper, own session, one thread
 //!     ╎               └─► the program: own group, the standard streams that octod made for it
 //!     ╎ pidfd: octod's death
 //! ```
@@ -54,7 +54,8 @@ pub fn tether(words: impl Iterator<Item = OsString>) -> i32 {
 
 fn work(words: impl Iterator<Item = OsString>) -> io::Result<i32> {
     sys::own_signals()?;
-    let (daemon, argv) = parse(words).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
+    let Orders { daemon, open_files, argv } =
+        parse(words).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
     // If the daemon lives, it is the parent: had it died, another process would be.
     let death = pidfd_open(daemon, PidfdFlags::empty())?;
     if getppid() != Some(daemon) {
@@ -64,7 +65,7 @@ fn work(words: impl Iterator<Item = OsString>) -> io::Result<i32> {
     let signals = SignalFd::with_flags(&sys::awaited(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let mask = umask(Mode::RWXG | Mode::RWXO);
     let here = std::env::current_dir()?;
-    let plan = Plan { argv: &argv, cwd: &here, log: None, umask: mask, open_files: None };
+    let plan = Plan { argv: &argv, cwd: &here, log: None, umask: mask, open_files };
     let mut child = Child::fork(&plan, &[&death])?;
     // The program alone holds them: who reads its output sees the end when it ends.
     null_stdio()?;
@@ -78,15 +79,29 @@ fn work(words: impl Iterator<Item = OsString>) -> io::Result<i32> {
     }
 }
 
-fn parse(mut words: impl Iterator<Item = OsString>) -> Result<(Pid, Vec<CString>), &'static str> {
+struct Orders {
+    daemon: Pid,
+    /// The program's soft limit of open files, when it is not to be the daemon's own.
+    open_files: Option<u64>,
+    argv: Vec<CString>,
+}
+
+fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Orders, &'static str> {
     let daemon = words.next().and_then(|word| Pid::from_raw(word.to_str()?.parse().ok()?));
     let daemon = daemon.ok_or("the daemon's process is missing")?;
-    if words.next().is_none_or(|word| word != "--") {
+    let mut word = words.next();
+    let mut open_files = None;
+    if word.as_ref().is_some_and(|word| word == "--open-files") {
+        let limit = words.next().and_then(|word| word.to_str()?.parse().ok());
+        open_files = Some(limit.ok_or("--open-files has no number")?);
+        word = words.next();
+    }
+    if word.is_none_or(|word| word != "--") {
         return Err("`--` and the command are missing");
     }
     let argv: Result<Vec<_>, _> = words.map(|word| CString::new(word.into_vec())).collect();
     let argv = argv.map_err(|_| "the command holds a NUL byte")?;
-    if argv.is_empty() { Err("the command is missing") } else { Ok((daemon, argv)) }
+    if argv.is_empty() { Err("the command is missing") } else { Ok(Orders { daemon, open_files, argv }) }
 }
 
 /// Returns when the program has ended and nothing of its tree is left.

@@ -40,6 +40,7 @@ mod watches;
 pub use batch::{Batch, Effect, Saved};
 pub use commands::{Ask, NewTask, Reply};
 pub use judge::FOLD_AGAIN_MS;
+pub use notices::PAGE_BYTES;
 pub use query::{Page, Resolved, list_cursor};
 pub use questions::{NewQuestion, state_of};
 

@@ -160,7 +160,7 @@ fn the_tour_needs_nothing() {
 
 #[test]
 fn fifty_agents_at_once_fit_into_the_daemon() {
-    let world = World::with(&[("BG_MAX_CONCURRENT", "50")]);
+    let world = World::with(&[("BG_MAX_CONCURRENT", "50"), ("OCTO_GLOBAL_BUDGET", "100000000")]);
     let pid = world.start();
     let script = "say I wait.\ncall list_files {\"path\": \".\"}\n---\nwait 2\nslow 5\nsay one two three four five six\ncall \
                   task_complete {\"summary\": \"done\"}\n";
@@ -178,4 +178,39 @@ fn fifty_agents_at_once_fit_into_the_daemon() {
     });
     println!("50 agents: {} MiB", most / 1024);
     assert!(most <= 120 * 1024, "{most} KiB");
+}
+
+#[test]
+fn a_file_that_was_being_written_is_not_written_again() {
+    let world = World::new();
+    world.start();
+    let text = "call escalate_question {\"question\": \"Now?\"}\n---\ncall write_file {\"path\": \"new.txt\", \"content\": \
+                \"x\"}\n---\ncall task_complete {\"summary\": \"{result}\"}\n";
+    let id = script(&world, text);
+    world.until(&id, "paused");
+    world.kill_daemon();
+    // The journal as a death leaves it in the midst of that call.
+    let path = world.tasks_dir().join(&id).join("journal.jsonl");
+    let lines = journal(&world, &id);
+    let asking = lines.iter().find(|line| line["type"] == "asking").unwrap();
+    let mut replied = lines.iter().find(|line| line["type"] == "replied").unwrap().clone();
+    let asked = replied["reply"]["message"]["calls"][0]["id"].clone();
+    replied["reply"]["message"]["calls"] =
+        json!([{ "id": "w1", "name": "write_file", "arguments": { "path": "new.txt", "content": "x" } }]);
+    let at = &asking["at"];
+    let more = [
+        json!({ "at": at, "type": "answered", "call": asked, "text": "yes", "by": "repl" }),
+        json!({ "at": at, "type": "returned", "call": asked, "text": "The owner answered: yes" }),
+        asking.clone(),
+        replied,
+        json!({ "at": at, "type": "started", "call": "w1" }),
+    ];
+    let more: String = more.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(&path, fs::read_to_string(&path).unwrap() + &more).unwrap();
+    world.start();
+    answer(&world, &id, "q1", "yes");
+    let task = world.ended(&id);
+    assert_eq!(task["status"], "completed", "{task:#}");
+    assert!(task["result"].as_str().unwrap().contains("whether it took effect is not known"), "{task:#}");
+    assert!(!world.path("new.txt").exists(), "it is not written by recovery");
 }

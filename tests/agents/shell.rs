@@ -37,9 +37,8 @@ fn a_command_over_a_death_of_the_daemon_has_its_true_result_once() {
     let world = allowing();
     world.start();
     let command = "echo began >> marks; until [ -e go ]; do sleep 0.05; done; echo true result; exit 7";
-    let text = format!(
-        "call shell {{\"command\": \"{command}\"}}\n---\ncall task_complete {{\"summary\": \"{{result}}\"}}\n"
-    );
+    let text =
+        format!("call shell {{\"command\": \"{command}\"}}\n---\ncall task_complete {{\"summary\": \"{{result}}\"}}\n");
     let id = script(&world, &text);
     wait_for("the command", || world.path("marks").exists());
     world.kill_daemon();
@@ -148,7 +147,9 @@ fn deaths_at_any_moment_lose_nothing_and_do_nothing_twice() {
     let steps = 6;
     let mut text = String::new();
     for step in 1..=steps {
-        text.push_str(&format!("say step {step}\ncall shell {{\"command\": \"echo {step} >> effects; sleep 0.02\"}}\n---\n"));
+        text.push_str(&format!(
+            "say step {step}\ncall shell {{\"command\": \"echo {step} >> effects; sleep 0.02\"}}\n---\n"
+        ));
     }
     text.push_str("call task_complete {\"summary\": \"all\"}\n");
     world.start();

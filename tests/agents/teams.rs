@@ -33,7 +33,11 @@ const CODE: &str =
     "call list_files {\"path\": \".\"}\n---\nsay I read.\ncall task_complete {\"summary\": \"code says B\"}\n";
 
 fn world(root: &str) -> World {
-    let world = World::with(&[("BG_MAX_CONCURRENT", "1")]);
+    world_of("1", root)
+}
+
+fn world_of(slots: &str, root: &str) -> World {
+    let world = World::with(&[("BG_MAX_CONCURRENT", slots)]);
     fs::write(world.path("team.yaml"), TEAM).unwrap();
     fs::write(world.path("root.txt"), root).unwrap();
     fs::write(world.path("web.txt"), WEB).unwrap();
@@ -46,6 +50,8 @@ fn lead(world: &World) -> String {
     start(world, &json!({ "type": "agent", "task": "Lead them.", "team": "team.yaml" }))
 }
 
+const NEVER: &str = "wait 600\nsay never\n";
+
 const BOTH: &str = "\
 call run_background_agent {\"agent\": \"web_researcher\", \"task\": \"search\"}
 call run_background_agent {\"agent\": \"code_analyst\", \"task\": \"read\", \"expected_output\": \"a word\"}
@@ -53,7 +59,8 @@ call run_background_agent {\"agent\": \"code_analyst\", \"task\": \"read\", \"ex
 
 #[test]
 fn a_parent_of_two_on_one_slot_hears_of_both() {
-    let root = format!("{BOTH}---\nsay I wait for news.\n---\nsay One is there.\n---\nsay Both are there.\n---\nsay More.\n");
+    let root =
+        format!("{BOTH}---\nsay I wait for news.\n---\nsay One is there.\n---\nsay Both are there.\n---\nsay More.\n");
     let world = world(&root);
     let id = lead(&world);
     let task = world.ended(&id);
@@ -78,9 +85,9 @@ fn a_parent_of_two_on_one_slot_hears_of_both() {
 #[test]
 fn a_wait_gives_both_results_and_they_are_not_told_again() {
     let root = format!("{BOTH}call escalate_question {{\"question\": \"Which?\"}}\n");
-    let world = world(&root);
-    fs::write(world.path("web.txt"), "wait 600\nsay never\n").unwrap();
-    fs::write(world.path("code.txt"), "wait 600\nsay never\n").unwrap();
+    let world = world_of("3", &root);
+    fs::write(world.path("web.txt"), NEVER).unwrap();
+    fs::write(world.path("code.txt"), NEVER).unwrap();
     let id = lead(&world);
     world.until(&id, "paused");
     let children: Vec<String> =
@@ -132,7 +139,9 @@ fn only_declared_sub_agents_start_and_a_cancel_takes_all_of_them() {
     fs::write(world.path("web.txt"), "wait 600\nsay never\n").unwrap();
     let id = lead(&world);
     wait_for("the child to run", || {
-        world.task(&id)["children"].as_array().and_then(|c| Some(world.task(c.first()?.as_str()?)["status"] == "running"))
+        world.task(&id)["children"]
+            .as_array()
+            .and_then(|c| Some(world.task(c.first()?.as_str()?)["status"] == "running"))
             == Some(true)
     });
     let lines = journal(&world, &id);

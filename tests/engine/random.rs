@@ -13,10 +13,10 @@ use super::{Answer, Lab, limits};
 const SLOTS: usize = 2;
 
 /// A small generator (xorshift64*): the same seed is the same story.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

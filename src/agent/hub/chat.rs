@@ -8,9 +8,9 @@ use tokio::sync::broadcast::error::RecvError;
 use super::desk::Desk;
 use super::setup;
 use super::transcript::Said;
-use super::{Hub, Inner, blocking, make_folder};
+use super::{Hub, Inner, make_folder};
 use crate::agent::journal;
-use crate::agent::step::State;
+use crate::agent::step::{Act, State};
 use crate::command::{Actor, Refused, RefusedCode};
 use crate::exec::agent::Agents as _;
 use crate::supervisor::Fits;
@@ -80,7 +80,7 @@ impl Hub {
         setup::check_model(&model, &setup::Serves::default(), &settings).map_err(cannot)?;
         let Some(desk) = inner.desk().await else { return Err(crate::supervisor::leaving()) };
         let mut task = self.conversation(&desk, &say, &model.to_string()).await?;
-        if say.new && self.has_begun(task.id) && !self.knows(task.id, &say.key) {
+        if say.new && self.has_begun(task.id) && !self.knows(task.id, &say.key).await {
             self.end_conversation(&desk, &say, task.id).await?;
             task = self.conversation(&desk, &say, &model.to_string()).await?;
         }
@@ -95,7 +95,7 @@ impl Hub {
             text: String::new(),
             over: false,
         };
-        if self.knows(task.id, &say.key) {
+        if self.knows(task.id, &say.key).await {
             return Ok(Listen { heard: true, ..listen });
         }
         let folder = inner.tasks.join(task.id.as_str());
@@ -146,17 +146,20 @@ impl Hub {
     }
 
     /// Whether an agent has heard what was said under a key.
-    fn knows(&self, id: TaskId, key: &str) -> bool {
-        self.inner.rest(id).is_some_and(|state| state.heard(key))
+    async fn knows(&self, id: TaskId, key: &str) -> bool {
+        self.inner.rest(id).await.is_some_and(|state| state.heard(key))
     }
 }
 
 impl Inner {
     /// The agent as its journal says at this moment.
-    fn rest(&self, id: TaskId) -> Option<State> {
+    async fn rest(&self, id: TaskId) -> Option<State> {
         let folder = self.tasks.join(id.as_str());
-        let lines = blocking(|| journal::read(&folder)).ok()??;
-        State::fold(&lines).ok()?
+        let read = move || {
+            let lines = journal::read(&folder).ok()??;
+            State::fold(&lines).ok()?
+        };
+        tokio::task::spawn_blocking(read).await.ok()?
     }
 
     fn is_driven(&self, id: TaskId) -> bool {
@@ -171,14 +174,23 @@ impl Listen {
             return None;
         }
         // The answer may have been given before anybody listened.
-        if self.heard && self.text.is_empty() && self.said.is_empty() && !self.inner.is_driven(self.task) {
-            return self.at_rest();
+        if self.heard
+            && self.text.is_empty()
+            && self.said.is_empty()
+            && !self.inner.is_driven(self.task)
+            && let Some(done) = self.at_rest().await
+        {
+            return Some(done);
         }
         loop {
             let said = match self.said.recv().await {
                 Ok(said) => said,
                 Err(RecvError::Lagged(_)) if self.inner.is_driven(self.task) => continue,
-                Err(RecvError::Lagged(_) | RecvError::Closed) => return self.at_rest(),
+                Err(RecvError::Lagged(_)) => match self.at_rest().await {
+                    Some(done) => return Some(done),
+                    None => continue,
+                },
+                Err(RecvError::Closed) => return self.at_rest().await,
             };
             match &said {
                 Said::Heard { key } if *key == self.key => {
@@ -202,10 +214,13 @@ impl Listen {
         }
     }
 
-    /// The end, from the journal.
-    fn at_rest(&mut self) -> Option<Said> {
+    /// The end, from the journal; `None`: the agent has not said all yet.
+    async fn at_rest(&mut self) -> Option<Said> {
+        let state = self.inner.rest(self.task).await?;
+        if state.next() != Act::Rest {
+            return None;
+        }
         self.over = true;
-        let state = self.inner.rest(self.task)?;
         Some(Said::Done { text: state.last_words() })
     }
 }

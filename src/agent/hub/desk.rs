@@ -83,10 +83,18 @@ impl Desk {
         let wanted = request.action.take();
         let action = blocking(move || wanted.map(|wanted| action::describe(&wanted, action::read_text)));
         let new = Box::new(NewQuestion { request, action });
-        match self.supervisor.ask(Actor::Task(Some(id)), Ask::Question { id, new }).await.map_err(lost)? {
-            Reply::Question(state) => Ok(*state),
-            other => Err(Lost(format!("the supervisor answered a question with {other:?}"))),
+        match self.supervisor.ask(Actor::Task(Some(id)), Ask::Question { id, new }).await {
+            Ok(Reply::Question(state)) => Ok(*state),
+            Ok(other) => Err(Lost(format!("the supervisor answered a question with {other:?}"))),
+            // An agent that waits for an answer cannot ask; it may have asked this very question.
+            Err(refused) => self.open_question(id, &question.key).await.ok_or_else(|| lost(refused)),
         }
+    }
+
+    async fn open_question(&self, id: TaskId, key: &str) -> Option<QuestionState> {
+        let task = self.record(id).await.ok()?;
+        let question = task.questions.iter().find(|question| question.key == key && question.open)?;
+        Some(QuestionState { question: question.clone(), answer: None })
     }
 
     /// Starts a task for a task; the same key again is the same task.

@@ -13,10 +13,10 @@ use super::talk::Inbox;
 use super::transcript::{Said, Transcript};
 use super::{Inner, Settings, blocking, tasks, words};
 use crate::agent::drive::{Asked, Lost, Ran, Telling, World};
-use crate::agent::journal::{Journal, Line, Source};
+use crate::agent::journal::{Compaction, Entry, Journal, Line, Source};
 use crate::agent::mcp::{CallError, Servers};
 use crate::agent::model::prices::{Over, Usd};
-use crate::agent::model::{Model as _, Models, Reply, Request, Retry};
+use crate::agent::model::{Message, Model as _, ModelError, Models, Reply, Request, Retry, ToolCall};
 use crate::agent::step::{Pending, State};
 use crate::agent::tools::{self, Call, Folder, Guard, Limits, Shell, Todos};
 use crate::command::QuestionRequest;
@@ -46,6 +46,8 @@ pub(super) struct Life {
     mcp: Option<Servers>,
     folder: Option<Arc<Folder>>,
     inbox: Option<Inbox>,
+    /// Calls that have no result yet and were not shown.
+    unseen: HashMap<String, ToolCall>,
     /// Settled tasks that were looked at, each with the key of its end.
     ends: HashMap<TaskId, String>,
 }
@@ -73,8 +75,14 @@ impl Life {
     pub(super) fn new(begin: Begin) -> Life {
         let Begin { hub, desk, task, transcript, settings, journal, serves, mcp, inbox } = begin;
         let models = Retry::new(serves.models(&settings));
-        let (folder, ends) = (None, HashMap::new());
-        Life { hub, desk, task, transcript, settings, journal, serves, models, mcp, folder, inbox, ends }
+        let (folder, unseen, ends) = (None, HashMap::new(), HashMap::new());
+        Life { hub, desk, task, transcript, settings, journal, serves, models, mcp, folder, inbox, unseen, ends }
+    }
+
+    /// Reports that it is under way, and what it has used.
+    pub(super) async fn works(&self, state: &State) -> Result<(), Lost> {
+        let (id, run) = (self.task.id, self.task.run);
+        self.desk.report(AgentReport { id, run, usage: usage(state), what: Report::Working }).await
     }
 
     /// The folder that its file tools reach; opened once.
@@ -84,7 +92,8 @@ impl Life {
         }
         let guard = Guard::new(&self.hub.workspace, state.setup.team.as_deref());
         let opened = blocking(|| Folder::open(Path::new(&state.setup.folder), guard));
-        let folder = Arc::new(opened.map_err(|e| format!("the task's folder {} cannot be used: {e}", state.setup.folder))?);
+        let folder =
+            Arc::new(opened.map_err(|e| format!("the task's folder {} cannot be used: {e}", state.setup.folder))?);
         self.folder = Some(Arc::clone(&folder));
         Ok(folder)
     }
@@ -209,7 +218,11 @@ impl Life {
                 self.ends.remove(&child.id);
                 continue;
             }
-            if self.ends.get(&child.id).is_some_and(|key| child.status.is_none() || key.ends_with(&format!(":{}", child.run))) {
+            if self
+                .ends
+                .get(&child.id)
+                .is_some_and(|key| child.status.is_none() || key.ends_with(&format!(":{}", child.run)))
+            {
                 continue;
             }
             let Ok(task) = self.desk.record(child.id).await else { continue };
@@ -301,10 +314,24 @@ impl World for Life {
     fn append(&mut self, line: &Line) -> Result<(), Lost> {
         let (journal, transcript) = (&mut self.journal, &mut self.transcript);
         blocking(|| journal.append(line)).map_err(|error| Lost(error.to_string()))?;
-        if let crate::agent::journal::Entry::Told { key, from: Source::Owner { .. }, .. } = &line.entry {
+        if let Entry::Told { key, from: Source::Owner { .. }, .. } = &line.entry {
             transcript.tell(|| Said::Heard { key: key.clone() });
         }
         show_line(transcript, line);
+        match &line.entry {
+            Entry::Replied { reply, .. } => {
+                self.unseen = reply.message.calls.iter().map(|call| (call.id.clone(), call.clone())).collect();
+            }
+            Entry::Returned { call, text, is_error } => {
+                // One that no tool was run for: denied, or not to be made sense of.
+                let unseen = self.unseen.remove(call).filter(|_| *is_error);
+                if let Some(call) = unseen {
+                    self.transcript.call(&call.name, &call.arguments);
+                    self.transcript.result(text, true);
+                }
+            }
+            _ => {}
+        }
         Ok(())
     }
 
@@ -321,11 +348,10 @@ impl World for Life {
     }
 
     async fn settle(&mut self, state: &State) -> Result<(), Lost> {
-        let (id, run) = (self.task.id, self.task.run);
-        self.desk.report(AgentReport { id, run, usage: usage(state), what: Report::Working }).await
+        self.works(state).await
     }
 
-    async fn call(&mut self, request: &Request) -> Result<Reply, crate::agent::model::ModelError> {
+    async fn call(&mut self, request: &Request) -> Result<Reply, ModelError> {
         let transcript = &mut self.transcript;
         let mut on_text = |text: &str| transcript.words(text);
         let reply = self.models.call(request, &mut on_text).await;
@@ -345,6 +371,7 @@ impl World for Life {
     }
 
     async fn run(&mut self, state: &State, pending: &Pending) -> Result<Ran, Lost> {
+        self.unseen.remove(&pending.call.id);
         self.transcript.call(&pending.call.name, &pending.call.arguments);
         let ran = self.run_tool(state, pending, true).await?;
         self.show(&ran);
@@ -353,6 +380,7 @@ impl World for Life {
 
     async fn recover(&mut self, state: &State, pending: &Pending) -> Result<Ran, Lost> {
         let name = pending.call.name.as_str();
+        self.unseen.remove(&pending.call.id);
         self.transcript.note(&format!("looks what became of {name}"));
         let unknown = |look_at: &str| Ran::Result { text: words::unknown_effect(name, look_at), is_error: true };
         let ran = match name {
@@ -360,7 +388,9 @@ impl World for Life {
             "shell" | "dispatch_background" => self.run_tool(state, pending, false).await?,
             "write_file" | "edit_file" => {
                 let path = pending.call.arguments["path"].as_str().unwrap_or_default();
-                unknown(&format!("The file `{path:.200}` is either as it was or as you wanted it: read it, then decide."))
+                unknown(&format!(
+                    "The file `{path:.200}` is either as it was or as you wanted it: read it, then decide."
+                ))
             }
             _ => unknown("Find out how things are before you call it again, or ask the owner."),
         };
@@ -380,7 +410,7 @@ impl World for Life {
             None => Vec::new(),
         };
         // A conversation that rests is not woken by the end of a task: its owner hears of that by a notice.
-        let rests = state.setup.chat && matches!(state.messages.last(), None | Some(crate::agent::model::Message::Assistant(_)));
+        let rests = state.setup.chat && matches!(state.messages.last(), None | Some(Message::Assistant(_)));
         if !rests || !said.is_empty() {
             all.extend(self.ends(state).await?);
         }
@@ -395,12 +425,13 @@ impl World for Life {
 
 /// Shows what a line of the journal says and nobody else has shown.
 fn show_line(transcript: &mut Transcript, line: &Line) {
-    use crate::agent::journal::{Compaction, Entry};
     match &line.entry {
         Entry::Told { from: Source::Owner { by }, text, .. } => {
             transcript.note(&format!("{by}: {}", text.lines().next().unwrap_or_default()));
         }
-        Entry::Told { from: Source::Task { id, status }, .. } => transcript.note(&format!("task {id} has ended: {status}")),
+        Entry::Told { from: Source::Task { id, status }, .. } => {
+            transcript.note(&format!("task {id} has ended: {status}"))
+        }
         Entry::Answered { text: Some(text), by, .. } => transcript.note(&format!("{by} answered: {text}")),
         Entry::Answered { text: None, .. } => transcript.note("nobody answered"),
         Entry::Compacted(Compaction::Results { calls }) => {

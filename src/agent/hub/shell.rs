@@ -392,3 +392,97 @@ fn read_ends(log: &Path) -> io::Result<String> {
     let missing = size - (head + tail) as u64;
     Ok(format!("{first}\n[... {missing} bytes are not shown; the whole is in {where_it_is} ...]\n{last}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Stamp;
+
+    fn spec(shim: &str) -> LaunchSpec {
+        LaunchSpec {
+            shim: shim.into(),
+            argv: vec!["true".into()],
+            cwd: "/".into(),
+            env: Vec::new(),
+            leave_children: false,
+            log_quota: 0,
+            open_files: None,
+        }
+    }
+
+    fn exit(code: Option<i32>, signal: Option<i32>, reason: Option<ExitReason>) -> Exit {
+        Exit { code, signal, reason, error: None, at: Stamp::default(), log_bytes: 0 }
+    }
+
+    /// The world of one command, whose shim cannot be started.
+    struct World(tempfile::TempDir);
+
+    impl World {
+        fn new() -> World {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir(dir.path().join("c4b1e09a")).unwrap();
+            World(dir)
+        }
+
+        fn command(&self) -> Command<'_> {
+            let id = "c4b1e09a".parse().unwrap();
+            Command { tasks: self.0.path(), workspace: Path::new("/nowhere"), id, run: 1, call: "3".to_owned() }
+        }
+
+        fn boot(&self, id: &str) {
+            fs::write(self.0.path().join("c4b1e09a").join(BOOT), id).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_power_cut_a_command_that_was_begun_is_never_run() {
+        let world = World::new();
+        world.boot("another boot");
+        let command = world.command();
+        let end = command.end(&spec("/no/shim"), LIMIT, false).await.unwrap();
+        assert_eq!(end, End::Unknown, "nothing of its launch is on disk");
+        fs::create_dir_all(command.folder().join("run-1")).unwrap();
+        let end = command.end(&spec("/no/shim"), LIMIT, false).await.unwrap();
+        assert_eq!(end, End::Unknown, "its claim may be lost");
+        assert!(command.dir(1).facts().unwrap().claim == ClaimFact::None);
+        let refused = command.end(&spec("/no/shim"), LIMIT, true).await;
+        assert!(!matches!(refused, Ok(End::Unknown)), "one that is new is launched: {refused:?}");
+    }
+
+    #[tokio::test]
+    async fn in_the_same_boot_one_that_never_began_is_launched() {
+        let world = World::new();
+        let command = world.command();
+        let refused = command.end(&spec("/no/shim"), LIMIT, false).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::NotFound, "its launch was tried");
+        assert_eq!(Boot::read(&world.0.path().join("c4b1e09a")).unwrap(), Boot::This, "and noted before");
+        // The folder is there, and nothing is in it: that run never began.
+        let end = command.end(&spec("/no/shim"), LIMIT, false).await;
+        assert!(end.is_err() && newest(&command.folder()).unwrap() == 2, "{end:?}");
+        assert_eq!(command.dir(1).facts().unwrap().claim, ClaimFact::Void);
+    }
+
+    #[test]
+    fn what_is_told_of_an_end() {
+        let told = |exit: Exit| how(&exit, Duration::from_secs(5));
+        assert_eq!(told(exit(Some(0), None, None)), ("Exit code 0.".to_owned(), false));
+        assert_eq!(told(exit(Some(2), None, None)), ("Exit code 2.".to_owned(), true));
+        assert_eq!(told(exit(None, Some(9), None)), ("The command was ended by signal 9.".to_owned(), true));
+        let late = told(exit(None, Some(15), Some(ExitReason::Stop)));
+        assert_eq!(late, ("The command was stopped, because it took longer than 5 seconds.".to_owned(), true));
+    }
+
+    #[test]
+    fn the_ends_of_a_long_output_are_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("out.log");
+        for lines in [10_usize, 20_000, 400_000] {
+            let text: String = (1..=lines).map(|n| format!("line {n}\n")).collect();
+            fs::write(&log, &text).unwrap();
+            let shown = output(&log);
+            assert!(shown.starts_with("line 1\n") && shown.ends_with(&format!("line {lines}\n")), "{lines}");
+            assert!(shown.len() <= SHOWN + 512, "{} bytes", shown.len());
+            assert_eq!(shown == text, lines == 10);
+        }
+    }
+}

@@ -119,12 +119,7 @@ impl Life {
         if let Some(task) = self.started_by(&key).await? {
             return Ok(said(dispatched(&task)));
         }
-        let mut request = StartRequest {
-            key,
-            cwd,
-            timeout: args.timeout.unwrap_or(0),
-            ..StartRequest::default()
-        };
+        let mut request = StartRequest { key, cwd, timeout: args.timeout.unwrap_or(0), ..StartRequest::default() };
         match args.task_type {
             TaskType::Process => request.command = args.command.clone().unwrap_or_default(),
             TaskType::Agent => {
@@ -438,7 +433,12 @@ fn tail(log: &Path) -> std::io::Result<String> {
 pub(super) fn told_of(task: &Task) -> String {
     let name = if task.agent_name.is_empty() { String::new() } else { format!(" ({})", task.agent_name) };
     let what = format!("result of task {}", task.id);
-    format!("The task {}{name} that you started has ended: {}.\n{}", task.id, task.status, words::data(&what, &result_of(task)))
+    format!(
+        "The task {}{name} that you started has ended: {}.\n{}",
+        task.id,
+        task.status,
+        words::data(&what, &result_of(task))
+    )
 }
 
 /// The tasks of which an agent has the result already, as the answer to a call.

@@ -38,6 +38,7 @@ pub(super) struct Program {
     pub(super) cwd: PathBuf,
     pub(super) shim: PathBuf,
     pub(super) mark: PathBuf,
+    pub(super) open_files: Option<u64>,
 }
 
 /// A program that runs. Dropping it ends it and everything that it started.
@@ -53,13 +54,22 @@ type LastWords = Arc<Mutex<VecDeque<String>>>;
 
 impl Program {
     /// Starts it. What cannot be started is seen as a program that ends at once.
-    pub(super) fn start(&self, label: &str, secrets: &Secrets) -> io::Result<(Child, Bounded<ChildStdout>, ChildStdin)> {
+    pub(super) fn start(
+        &self,
+        label: &str,
+        secrets: &Secrets,
+    ) -> io::Result<(Child, Bounded<ChildStdout>, ChildStdin)> {
         let mut command = Command::new(&self.shim);
-        command.arg(&self.mark).arg(TETHER).arg(std::process::id().to_string()).arg("--").args(&self.words);
+        command.arg(&self.mark).arg(TETHER).arg(std::process::id().to_string());
+        if let Some(limit) = self.open_files {
+            command.arg("--open-files").arg(limit.to_string());
+        }
+        command.arg("--").args(&self.words);
         command.env_clear().envs(&self.env).current_dir(&self.cwd);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut tether = command.spawn()?;
-        let (Some(stdin), Some(stdout), Some(stderr)) = (tether.stdin.take(), tether.stdout.take(), tether.stderr.take())
+        let (Some(stdin), Some(stdout), Some(stderr)) =
+            (tether.stdin.take(), tether.stdout.take(), tether.stderr.take())
         else {
             return Err(io::Error::other("it has no standard streams"));
         };

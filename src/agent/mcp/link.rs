@@ -95,7 +95,8 @@ where
     E: StdError + Send + Sync + 'static,
 {
     let me = Implementation::new("octo", env!("CARGO_PKG_VERSION"));
-    let config = ClientConfig::new(ClientCapabilities::default(), me).with_protocol_version(ProtocolVersion::V_2025_11_25);
+    let config =
+        ClientConfig::new(ClientCapabilities::default(), me).with_protocol_version(ProtocolVersion::V_2025_11_25);
     serve_client_with_lifecycle(config, transport, mode).await
 }
 

@@ -58,7 +58,8 @@ fn after_its_reach(reach: &Reach) -> String {
     match reach {
         Reach::Command { command, args, .. } => {
             let program = last(command);
-            let words = args.iter().filter(|word| !word.starts_with('-') && !["exec", "run", "tool"].contains(&&***word));
+            let words =
+                args.iter().filter(|word| !word.starts_with('-') && !["exec", "run", "tool"].contains(&&***word));
             match words.clone().next().filter(|_| RUNNERS.contains(&program.as_str())) {
                 // `@scope/name@1.2.3`, `name==1.2.3`
                 Some(package) => last(package).split(['@', '=']).next().unwrap_or_default().to_owned(),

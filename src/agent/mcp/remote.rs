@@ -58,7 +58,8 @@ impl Address {
         let client = client.map_err(|error| format!("there is no HTTP client: {}", root_cause(&error)))?;
         // A call that a server refuses with 404, since it has forgotten the session, is sent again in a new one: by
         // MCP's rules nothing was done with it. Nothing else is sent twice.
-        let config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str()).custom_headers(self.headers.clone());
+        let config =
+            StreamableHttpClientTransportConfig::with_uri(self.url.as_str()).custom_headers(self.headers.clone());
         Ok(StreamableHttpClientTransport::with_client(client, config))
     }
 }
@@ -71,7 +72,7 @@ pub(super) fn never_left(error: &(dyn StdError + 'static)) -> bool {
 /// What is behind an error, without the address.
 pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
     for cause in causes(error) {
-        if let Some(StreamableHttpError::<reqwest::Error>::AuthRequired(_)) = cause.downcast_ref() {
+        if let Some(Fault::AuthRequired(_)) = cause.downcast_ref() {
             return "it wants a login: give it a header `Authorization`".to_owned();
         }
         if let Some(error) = cause.downcast_ref::<reqwest::Error>()
@@ -84,10 +85,17 @@ pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
     match last.downcast_ref::<reqwest::Error>() {
         // An error of the client itself would quote the address.
         Some(_) => "the request failed".to_owned(),
-        None => last.to_string(),
+        None => super::link::short(&last.to_string()),
     }
 }
 
+type Fault = StreamableHttpError<reqwest::Error>;
+
+/// The error and what is behind it, step by step.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
+    std::iter::successors(Some(error), |&error| match error.downcast_ref() {
+        // It does not name its source.
+        Some(Fault::Client(client)) => Some(client as &(dyn StdError + 'static)),
+        Some(_) | None => error.source(),
+    })
 }

@@ -162,7 +162,7 @@ fn way(reach: &Reach, here: &Surroundings<'_>, secrets: &mut Secrets) -> Result<
                 all.insert(name.into(), value.into());
             }
             let (cwd, shim, mark) = (here.cwd.to_owned(), here.shim.to_owned(), here.mark.to_owned());
-            Ok(Way::Program(Program { words, env: all, cwd, shim, mark }))
+            Ok(Way::Program(Program { words, env: all, cwd, shim, mark, open_files: here.open_files }))
         }
         Reach::Remote { url, transport, headers } => {
             match transport.to_ascii_lowercase().as_str() {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::expand::{Forms, Secrets, expand};
 use super::*;
 use crate::agent::team::{Mcp, Reach};
+use crate::agent::tools::policy::{Decision, Grants, Policy, Wanted, decide};
 use crate::agent::tools::{RESULT_MAX, TOOLS};
 
 fn named(name: &str) -> Mcp {
@@ -131,7 +132,11 @@ fn results_are_text_and_what_is_none_is_named() {
         let long = vec![ContentBlock::text("line\n".repeat(RESULT_MAX))];
         let result = if is_error { CallToolResult::error(long) } else { CallToolResult::success(long) };
         let said = told(result).unwrap_or_else(|error| error);
-        assert!(said.len() <= RESULT_MAX && said.contains("are not shown; the whole is in no file: ask"), "{}", said.len());
+        assert!(
+            said.len() <= RESULT_MAX && said.contains("are not shown; the whole is in no file: ask"),
+            "{}",
+            said.len()
+        );
     }
 }
 
@@ -155,7 +160,10 @@ fn tools_are_chosen_and_bounded() {
     let names: Vec<_> = tools.iter().map(|tool| tool.spec.name.as_str()).collect();
     assert_eq!(names, ["s__one", "s__two"]);
     assert_eq!(tools[0].spec.description, "First.");
-    assert_eq!(tools[0].spec.schema, json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}));
+    assert_eq!(
+        tools[0].spec.schema,
+        json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]})
+    );
     assert_eq!(tools[1].spec.schema, json!({"type": "object", "properties": {}}));
     assert!(tools[1].spec.description.len() <= 4096 && tools[1].spec.description.ends_with("é..."));
     assert_eq!(problems, ["the tool `s__big` is left out: its schema has 20055 bytes, more than 16384"]);
@@ -180,7 +188,13 @@ fn arguments_that_are_null_and_not_required_are_left_out() {
     assert!(keeps(json!([1])).unwrap_err().contains("must be one JSON object"));
 }
 
+/// Whatever its server says of it.
 #[test]
-fn every_tool_may_change_anything() {
-    assert_eq!(CLASS, Class::Effect);
+fn every_tool_needs_approval_like_one_that_changes_anything() {
+    let mut hinted = listed("look", "", json!({}));
+    hinted.annotations = Some(rmcp::model::ToolAnnotations::new().read_only(true));
+    let (tools, _) = tool::choose("s", vec![hinted], None);
+    let (tool, input) = (tools[0].spec.name.as_str(), json!({}));
+    let wanted = Wanted { tool, class: CLASS, input: &input, folder: "/w" };
+    assert!(matches!(decide(&wanted, &Policy::default(), &Grants::default()), Decision::Ask(_)));
 }

@@ -28,7 +28,8 @@ impl Tool {
     /// # Errors
     /// When they are no object.
     pub(super) fn arguments(&self, given: &Value) -> Result<Map<String, Value>, String> {
-        let required = |name: &str| self.spec.schema["required"].as_array().is_some_and(|all| all.contains(&name.into()));
+        let required =
+            |name: &str| self.spec.schema["required"].as_array().is_some_and(|all| all.contains(&name.into()));
         match given {
             Value::Object(fields) => {
                 let kept = fields.iter().filter(|(name, value)| !value.is_null() || required(name));

@@ -7,13 +7,13 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use octo::agent::hub::Hub;
 use octo::api;
 use octo::bridge::Board;
 use octo::client::{Client, Door};
 use octo::command::Refused;
 use octo::config::{self, Config};
 use octo::exec::Executors;
-use octo::agent::hub::Hub;
 use octo::exec::process::{ProcessExecutor, Surroundings};
 use octo::store::Store;
 use octo::supervisor::core::{Core, Limits};
@@ -199,6 +199,10 @@ fn prepare_process(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
     let filter = std::env::var("OCTO_LOG").unwrap_or_else(|_| "info".to_owned());
     let filter =
         tracing_subscriber::EnvFilter::try_new(&filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = match octo::agent::mcp::QUIET.parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
     if args.tell {
         // Fails only for the leader of a group, which `--detach` does not make of it.

@@ -107,6 +107,8 @@ impl Core {
             return;
         }
         let Some(live) = self.live.get_mut(&id) else { return };
+        // Its turn changes when it has begun.
+        self.ready.remove(&live.turn());
         live.task.paused_ms = live.stood_still(now);
         live.paused_since = None;
         live.task.paused_at = Stamp::default();
@@ -114,6 +116,7 @@ impl Core {
             live.task.started_at = stamp(now);
             live.take_up_clock(now);
         }
+        self.requeue(id);
     }
 
     /// An agent waits for its owner, or for a model: its clock stands still.

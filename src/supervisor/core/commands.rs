@@ -169,6 +169,12 @@ impl Core {
             if let Some(parent) = parent.filter(|_| agent) {
                 self.check_depth(parent)?;
             }
+            let digest = &task.env_digest;
+            let there = digest.is_empty() || self.env_used(digest) || envs.iter().any(|(known, _)| known == digest);
+            if !there {
+                let message = "the environment that it should have was removed with the last task that had it";
+                return Err(Refused::new(RefusedCode::NotFound, message).hint("start it anew"));
+            }
             plans.push(self.plan(task)?);
         }
         self.envs.extend(envs);
