@@ -197,7 +197,9 @@ impl Session<'_> {
         let cut = |text: String| view.width.map_or(text.clone(), |width| render::fit(&text, width));
         let place = self.client.workspace().root.display().to_string();
         let line = cut(format!("Octo {} · {}{tasks}", env!("CARGO_PKG_VERSION"), render::sanitize::line(&place)));
-        let help = cut("/bg COMMAND runs a command in the background, plain words talk to the agent, /help shows the rest".to_owned());
+        let help =
+            cut("/bg COMMAND runs a command in the background, plain words talk to the agent, /help shows the rest"
+                .to_owned());
         let (line, help) = (view.paint(Paint::Bold, &line), view.paint(Paint::Dim, &help));
         drop(self.world.print(format!("{line}\n{help}\n")));
     }

@@ -319,7 +319,8 @@ fn job(command: &str, rest: &str) -> Result<Ask, Misunderstood> {
                 behind.trim_start()
             }
             (option, _) if option.starts_with("--") => {
-                let hint = format!("there are --agent[=NAME] and --model M; `{command} --agent -- PROMPT` takes it as words");
+                let hint =
+                    format!("there are --agent[=NAME] and --model M; `{command} --agent -- PROMPT` takes it as words");
                 return Err(wrong(format!("{command} has no option {option}"), hint));
             }
             _ => {

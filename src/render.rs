@@ -12,6 +12,7 @@ mod duration;
 mod notice;
 mod question;
 mod report;
+mod roster;
 mod rows;
 pub mod sanitize;
 mod table;
@@ -24,6 +25,7 @@ pub use duration::{BadDuration, ago, duration, parse_duration};
 pub use notice::{digest, notice};
 pub use question::{Room, open_questions, question, question_line, subject, waiting};
 pub use report::report;
+pub use roster::roster;
 pub use table::{ListLimits, Shown, list};
 pub use tongue::Tongue;
 

@@ -6,9 +6,7 @@ use std::sync::Mutex;
 use octo::chat::{self, Ask, COMMANDS, Job};
 use octo::cli::{self, Failure, LogsArgs, World};
 use octo::client::{Client, new_key};
-use octo::command::{
-    FollowupRequest, ListQuery, Refused, RefusedCode, ResumeRequest, StartRequest, Started, TaskRef,
-};
+use octo::command::{FollowupRequest, ListQuery, Refused, RefusedCode, ResumeRequest, StartRequest, Started, TaskRef};
 use octo::render::{self, ListLimits, Room, Tongue, count, name_of};
 use octo::task::{Kind, Status, Task};
 
@@ -206,7 +204,9 @@ async fn model(here: Here<'_>) -> Result<(), Failure> {
     let status = here.client.status().await?;
     let set = status.settings.iter().find(|s| s.name == "OCTO_MODEL").filter(|s| !s.value.is_empty());
     here.world.print(match set {
-        Some(set) => format!("{} (OCTO_MODEL, {}); what a conversation was given before stays\n", set.value, set.source),
+        Some(set) => {
+            format!("{} (OCTO_MODEL, {}); what a conversation was given before stays\n", set.value, set.source)
+        }
         None => "none is set: OCTO_MODEL, or /model M; /model demo/tour needs neither key nor network\n".to_owned(),
     })
 }

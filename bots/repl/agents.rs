@@ -2,7 +2,7 @@
 
 use octo::cli::{Failure, World};
 use octo::client::Client;
-use octo::command::ListQuery;
+use octo::command::{ListQuery, Listing};
 use octo::render::{self, ListLimits};
 use octo::task::Kind;
 
@@ -11,8 +11,14 @@ const ROWS: usize = 12;
 
 /// Shows them.
 pub(crate) async fn show(world: &World, client: &Client) -> Result<(), Failure> {
+    let roster = client.agents().await?;
     let query = ListQuery { kind: Some(Kind::Agent), limit: Some(ROWS), ..ListQuery::default() };
-    let listing = client.list(&query).await?;
-    let more = "/tasks lists all";
-    world.print(render::list(&listing, ListLimits { rows: ROWS, more }, &world.view()))
+    let listing: Listing = client.list(&query).await?;
+    let view = world.view();
+    let mut out = render::roster(&roster, &view);
+    if !(listing.active.is_empty() && listing.history.is_empty()) {
+        let limits = ListLimits { rows: ROWS, more: "/tasks lists all" };
+        out.push_str(&render::list(&listing, limits, &view));
+    }
+    world.print(out)
 }

@@ -399,7 +399,10 @@ mod tests {
         let shown = |typed: &str| hint(typed, &known()).map(|h| (h.shown, h.accepted));
         assert_eq!(shown("/rec"), Some(("ap".into(), Some("ap".into()))));
         assert_eq!(shown("/ta"), None, "two commands fit");
-        assert_eq!(shown("/bg"), Some((" COMMAND | --agent[=NAME] PROMPT | --model M PROMPT | list | kill ID | clear".into(), None)));
+        assert_eq!(
+            shown("/bg"),
+            Some((" COMMAND | --agent[=NAME] PROMPT | --model M PROMPT | list | kill ID | clear".into(), None))
+        );
         assert_eq!(shown("/task "), Some(("ID [cancel | followup | logs | raise | resume | retry | rm]".into(), None)));
         assert_eq!(shown("/tasks "), Some(("[STATUS]".into(), None)));
         assert_eq!(shown("/task 12"), Some(("  … dispatched sleep 60".into(), None)));

@@ -88,12 +88,7 @@ pub(crate) struct Pump {
 }
 
 impl Pump {
-    pub(crate) fn new(
-        client: Client,
-        terminal: Terminal,
-        known: Arc<Mutex<Known>>,
-        above: Above,
-    ) -> Self {
+    pub(crate) fn new(client: Client, terminal: Terminal, known: Arc<Mutex<Known>>, above: Above) -> Self {
         Pump { client, terminal, known, above, daemon: Daemon::Up }
     }
 

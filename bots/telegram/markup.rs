@@ -71,7 +71,10 @@ mod tests {
     fn what_models_write_reads_well() {
         for (text, shown) in [
             ("plain <b> & text", "plain &lt;b&gt; &amp; text"),
-            ("# Done\n\nAll **tests** pass: `cargo test`.", "<b>Done</b>\n\nAll <b>tests</b> pass: <code>cargo test</code>."),
+            (
+                "# Done\n\nAll **tests** pass: `cargo test`.",
+                "<b>Done</b>\n\nAll <b>tests</b> pass: <code>cargo test</code>.",
+            ),
             ("```rust\nlet a = \"`x`\" < 2;\n```\nend", "<pre>let a = &quot;`x`&quot; &lt; 2;</pre>\nend"),
             ("```\nstill being written", "<pre>still being written</pre>"),
             ("2 ** 3 and `open", "2 ** 3 and `open"),

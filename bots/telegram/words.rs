@@ -24,9 +24,7 @@ pub(crate) fn is_command(text: &str, bot: &str) -> bool {
     let Some(word) = text.split_whitespace().next().filter(|w| w.starts_with('/')) else { return false };
     let name = word.split_once('@').filter(|(_, b)| b.eq_ignore_ascii_case(bot)).map_or(word, |(name, _)| name);
     let name = name.to_lowercase();
-    name == "/start"
-        || name.starts_with("/task_")
-        || COMMANDS.iter().any(|c| c.name == name)
+    name == "/start" || name.starts_with("/task_") || COMMANDS.iter().any(|c| c.name == name)
 }
 
 /// Reads what was typed to the bot of this name: `/bg@my_bot make`, `/Tasks`, `/task_12` (what a list offers to tap).
@@ -150,7 +148,10 @@ mod tests {
         };
         assert_eq!(said("/Agent@octo_bot  fix\nit"), job("", "fix\nit"));
         assert_eq!(said("/agent --model x/y fix it"), job("x/y", "fix it"));
-        assert_eq!(said("/task_12 followup and the docs"), Ask::Followup { task: task("12"), text: "and the docs".to_owned() });
+        assert_eq!(
+            said("/task_12 followup and the docs"),
+            Ask::Followup { task: task("12"), text: "and the docs".to_owned() }
+        );
         let resume = |question: Option<&str>, answer: &str| Ask::Resume {
             task: task("12"),
             question: question.map(str::to_owned),
@@ -165,7 +166,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_said_clearly() {
-        for text in ["/bg@other_bot x", "/task 12 resume --question", "/tsaks", "/bg", "/panel", "/agent", "/model x y"] {
+        for text in ["/bg@other_bot x", "/task 12 resume --question", "/tsaks", "/bg", "/panel", "/agent", "/model x y"]
+        {
             assert!(understand(text, "octo_bot").is_err(), "{text}");
         }
     }

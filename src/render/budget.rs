@@ -46,11 +46,13 @@ fn percent(hundredfold: u64, of: u64) -> u64 {
 #[must_use]
 pub fn budget_mark(task: &Task) -> u32 {
     let usd = task.budget.usd.map_or(0, f64::to_bits);
-    let words = [u64::from(task.run), task.budget.tokens.unwrap_or(0), usd, u64::from(task.max_turns), task.usage.tokens()];
+    let words =
+        [u64::from(task.run), task.budget.tokens.unwrap_or(0), usd, u64::from(task.max_turns), task.usage.tokens()];
     // FNV-1a over the numbers' bytes.
-    let hash = words.iter().flat_map(|n| n.to_le_bytes()).fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = words
+        .iter()
+        .flat_map(|n| n.to_le_bytes())
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     hash
 }
 

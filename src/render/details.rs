@@ -5,8 +5,8 @@ use unicode_width::UnicodeWidthStr;
 
 use super::question::Block;
 use super::{
-    Paint, Room, Tongue, View, ago, answer_of, budgets, can_be_raised, count, duration, fit, name_of, sanitize, status_paint, thousands, took,
-    why,
+    Paint, Room, Tongue, View, ago, answer_of, budgets, can_be_raised, count, duration, fit, name_of, sanitize,
+    status_paint, thousands, took, why,
 };
 use crate::task::{Closed, Kind, NotifyPolicy, Question, Stamp, Task};
 

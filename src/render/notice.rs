@@ -4,8 +4,8 @@ use jiff::tz::TimeZone;
 
 use super::question::{asks, head_line};
 use super::{
-    Paint, Room, Tongue, View, can_be_raised, count, duration, fit, name_of, outcome, sanitize, status_paint, subject, thousands,
-    took, why,
+    Paint, Room, Tongue, View, can_be_raised, count, duration, fit, name_of, outcome, sanitize, status_paint, subject,
+    thousands, took, why,
 };
 use crate::command::NoticeItem;
 use crate::task::{Closed, NoticeKind, Question, Status};

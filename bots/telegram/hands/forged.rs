@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::tests::{Bench, bench};
 use super::*;
+use crate::telegram::book::Work;
 use crate::telegram::card::tests::{a_task, answered, permission, seal};
 use crate::telegram::gate::Gate;
 use crate::telegram::gate::tests::{ANN, BOT, bot, message, private, spoilers, tap, tap_spoilers, update, user, with};
-use crate::telegram::book::Work;
 use crate::telegram::seal::{Button, Seal, What};
 
 /// Numbers that look random and are the same in each run.
