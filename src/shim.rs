@@ -53,12 +53,14 @@ mod nursery;
 mod record;
 mod sys;
 mod tree;
+mod wait;
 
 use args::Args;
 use child::{Child, Plan};
 use record::Folder;
 
 pub use nursery::nursery;
+pub use wait::wait;
 
 /// How long what a command left behind may take to go, after TERM.
 const GRACE_AT_END: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State as Extract};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
@@ -15,7 +15,9 @@ use super::extract::{Named, Unread};
 use super::peer::surface;
 use super::read::{LONG, blocking, json, weight};
 use super::{Error, Peer, Rights, State, bad_input, json_or_default, listing, wait_of};
-use crate::command::{Env, EnvValue, ListQuery, Refused, RefusedCode, StartRequest, Started, StopRequest};
+use crate::command::{
+    Env, EnvValue, ListQuery, Refused, RefusedCode, STATUS_HEADER, StartRequest, Started, StopRequest,
+};
 use crate::store;
 use crate::supervisor::core::{Ask, NewTask, Reply, Resolved, list_cursor};
 use crate::supervisor::{Fits, leaving};
@@ -284,7 +286,10 @@ pub(super) async fn show(
     let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
     let task = state.show_to(&peer, reference).await?;
     let task = if query.wait.is_some() { state.wait_for(task, &query).await? } else { task };
-    Ok(json(weight(&task), task).await?)
+    let status = HeaderValue::from_static(task.status.word());
+    let mut answer = json(weight(&task), task).await?;
+    answer.headers_mut().insert(STATUS_HEADER, status);
+    Ok(answer)
 }
 
 impl State {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Failure, World, wait};
-use crate::client::Client;
+use crate::client::{Client, Vigil};
 use crate::command::{Refused, RefusedCode, StartRequest, Started, TaskRef};
 use crate::render::parse_duration;
 use crate::task::{NotifyPolicy, Task};
@@ -108,9 +108,15 @@ fn print_records(world: &World, args: &BgArgs, records: Vec<Task>) -> Result<(),
 }
 
 async fn wait_for_all(world: &World, args: &BgArgs, started: &[Started]) -> Result<(), Failure> {
+    let id = |one: &Started| TaskRef(one.instance_id.to_string());
+    if let [one] = started
+        && !args.json
+    {
+        return wait::run(world, &id(one), Vigil::default()).await;
+    }
     let mut ended = Vec::new();
     for one in started {
-        if let Some(task) = wait::until_end(world, &TaskRef(one.instance_id.to_string()), None).await? {
+        if let Some(task) = wait::until_end(world, &id(one)).await? {
             ended.push(task);
         }
     }
