@@ -30,6 +30,9 @@
 //!    cannot write it tries again each second and holds its lock until it can. Poke `x` comes before the
 //!    syncs, the lock falls after them, and then the poke socket closes.
 //!
+//! With `--wait` the program does something else: it waits for a task's end in the place of an `octo`
+//! (`shim/wait.rs`).
+//!
 //! In builds with debug assertions `OCTO_SHIM_HOLD=before_lock|before_claim|before_exit` makes it stop
 //! itself there, for tests; the variable never reaches the command.
 
