@@ -38,7 +38,8 @@
 //! * [`cli`], [`chat`] and [`render`] are what people see; the REPL is in `bots/repl.rs`, outside the library.
 //! * [`claude`] wraps `claude` inside tasks and reads what it reports; [`mcp`] is how such a `claude` asks, and
 //!   [`action`] what its owner is shown of an action, and the digest that an approval is bound to.
-//! * Questions are decided in `core/questions.rs`: one arbiter, whose answer is on disk before anybody is told. The
+//! * Questions are decided in `core/questions.rs`: one arbiter, whose answer is on disk before anybody is told; what
+//!   is owed to bridges is in `core/notices.rs`. The
 //!   Telegram bridge is in `bots/telegram.rs`, outside the library; what it shares with the daemon beside the API is
 //!   in [`bridge`].
 //! * [`agent`] has parts of agents that will run inside the daemon: models, tools, and teams. Nothing uses it yet.

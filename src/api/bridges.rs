@@ -7,15 +7,15 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::broadcast::error::RecvError;
 
 use super::extract::Unread;
+use super::notices::rung;
 use super::peer::surface;
-use super::read::{json, weight};
+use super::read::json;
 use super::{Error, Peer, Rights, State, bad_input, wait_of};
 use crate::command::{NoticeItem, Owed, Receipts, Refused, RefusedCode};
 use crate::supervisor::core::Ask;
-use crate::supervisor::{Event, leaving};
+use crate::supervisor::leaving;
 
 /// Notices on one page.
 const PAGE: usize = 100;
@@ -41,22 +41,11 @@ pub(super) async fn owed(
         let bridge = query.bridge.clone();
         let (found, total) = state.supervisor.query(move |core| core.owed(&bridge, PAGE)).await?;
         if !found.is_empty() || tokio::time::Instant::now() >= deadline {
-            let bytes = found.iter().map(|(_, task)| weight(task)).sum();
+            let bytes = found.iter().map(|(_, task)| task.weight()).sum();
             let notices = found.into_iter().map(|(notice, task)| NoticeItem { notice, task }).collect();
             return Ok(json(bytes, Owed { notices, total }).await?);
         }
-        let rung = tokio::time::timeout_at(deadline, async {
-            loop {
-                match bell.recv().await {
-                    Ok(Event::Notice { .. }) | Err(RecvError::Lagged(_)) => return true,
-                    Ok(Event::Task { .. }) => {}
-                    Ok(Event::Leaving) | Err(RecvError::Closed) => return false,
-                }
-            }
-        });
-        if let Ok(false) = rung.await {
-            return Err(leaving().into());
-        }
+        rung(&mut bell, deadline).await?;
     }
 }
 

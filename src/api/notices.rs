@@ -1,4 +1,4 @@
-//! Notices by cursor.
+//! Notices by cursor, and the wait for one.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -6,11 +6,13 @@ use axum::extract::{Extension, Query, State as Extract};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::Instant;
 
-use super::read::{json, weight};
+use super::read::json;
 use super::{Error, Peer, Rights, State, bad_input, wait_of};
 use crate::command::{NoticeItem, NoticePage, Refused, RefusedCode};
+use crate::supervisor::core::PAGE_BYTES;
 use crate::supervisor::{Event, leaving};
 
 /// Notices on one page.
@@ -37,29 +39,32 @@ pub(super) async fn notices(
         return Ok(Json(NoticePage { cursor, ..NoticePage::default() }).into_response());
     }
     let after = parse_cursor(&query.after)?;
-    let deadline = tokio::time::Instant::now() + wait_of(query.wait);
+    let deadline = Instant::now() + wait_of(query.wait);
     let mut bell = state.supervisor.listen();
     loop {
         let page = state.page(after).await?;
         if !page.notices.is_empty() || query.wait.is_none() {
-            let bytes = page.notices.iter().map(|item| weight(&item.task)).sum();
+            let bytes = page.notices.iter().map(|item| item.task.weight()).sum();
             return Ok(json(bytes, page).await?);
         }
-        let rung = tokio::time::timeout_at(deadline, async {
-            loop {
-                match bell.recv().await {
-                    Ok(Event::Notice { .. }) | Err(RecvError::Lagged(_)) => return true,
-                    Ok(Event::Task { .. }) => {}
-                    Ok(Event::Leaving) | Err(RecvError::Closed) => return false,
-                }
-            }
-        });
-        match rung.await {
-            Ok(true) => {}
-            Ok(false) => return Err(leaving().into()),
-            Err(_) => return Ok(Json(page).into_response()),
+        if !rung(&mut bell, deadline).await? {
+            return Ok(Json(page).into_response());
         }
     }
+}
+
+/// Waits until a notice was raised, or may have been; false when the time is up first.
+pub(super) async fn rung(bell: &mut broadcast::Receiver<Event>, deadline: Instant) -> Result<bool, Refused> {
+    let notice = async {
+        loop {
+            match bell.recv().await {
+                Ok(Event::Notice { .. }) | Err(RecvError::Lagged(_)) => return Ok(true),
+                Ok(Event::Task { .. }) => {}
+                Ok(Event::Leaving) | Err(RecvError::Closed) => return Err(leaving()),
+            }
+        }
+    };
+    tokio::time::timeout_at(deadline, notice).await.unwrap_or(Ok(false))
 }
 
 fn parse_cursor(text: &str) -> Result<u64, Refused> {
@@ -76,6 +81,7 @@ impl State {
     async fn page(&self, after: u64) -> Result<NoticePage, Refused> {
         let (found, more) = self.supervisor.query(move |core| core.notices_after(after, PAGE)).await?;
         let mut page = NoticePage { cursor: after, more, ..NoticePage::default() };
+        let mut bytes = 0;
         for (seq, id) in found {
             let task = match self.record(id).await {
                 Ok(task) => task,
@@ -90,6 +96,11 @@ impl State {
                     continue;
                 }
             };
+            bytes += task.weight();
+            if bytes > PAGE_BYTES && !page.notices.is_empty() {
+                page.more = true;
+                break;
+            }
             page.cursor = seq;
             if let Some(notice) = task.notices.iter().find(|n| n.seq == seq).cloned() {
                 page.notices.push(NoticeItem { notice, task });

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::extract::{Named, Unread};
 use super::peer::surface;
-use super::read::{LONG, blocking, json, weight};
+use super::read::{LONG, blocking, json};
 use super::{Error, Peer, Rights, State, bad_input, json_or_default, listing, wait_of};
 use crate::command::{
     Env, EnvValue, ListQuery, Refused, RefusedCode, STATUS_HEADER, StartRequest, Started, StopRequest,
@@ -109,7 +109,7 @@ pub(super) async fn start(
         answers.push(Started { instance_id: task.id, task });
     }
     let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
-    let bytes = answers.iter().map(|answer| weight(&answer.task)).sum();
+    let bytes = answers.iter().map(|answer| answer.task.weight()).sum();
     if many {
         return Ok((status, json(bytes, answers).await?).into_response());
     }
@@ -287,7 +287,7 @@ pub(super) async fn show(
     let task = state.show_to(&peer, reference).await?;
     let task = if query.wait.is_some() { state.wait_for(task, &query).await? } else { task };
     let status = HeaderValue::from_static(task.status.word());
-    let mut answer = json(weight(&task), task).await?;
+    let mut answer = json(task.weight(), task).await?;
     answer.headers_mut().insert(STATUS_HEADER, status);
     Ok(answer)
 }
@@ -385,7 +385,7 @@ pub(super) async fn remove(
 impl State {
     async fn change(&self, peer: &Peer, headers: &HeaderMap, ask: Ask) -> Result<Response, Error> {
         match self.supervisor.ask(peer.actor(surface(headers)), ask).await? {
-            Reply::Task(task) => Ok(json(weight(&task), task).await?),
+            Reply::Task(task) => Ok(json(task.weight(), task).await?),
             Reply::Started(_) | Reply::Question(_) | Reply::Ids(_) | Reply::Done => Err(unexpected().into()),
         }
     }

@@ -28,13 +28,16 @@ mod commands;
 mod index;
 mod judge;
 mod leisure;
+mod notices;
 mod query;
 mod questions;
 mod schedule;
+mod watches;
 
 pub use batch::{Batch, Effect, Saved};
 pub use commands::{Ask, NewTask, Reply};
 pub use judge::FOLD_AGAIN_MS;
+pub use notices::PAGE_BYTES;
 pub use query::{Page, Resolved, list_cursor};
 pub use questions::{NewQuestion, state_of};
 
@@ -189,7 +192,7 @@ struct Live {
     /// Why the last launch failed.
     last_failure: String,
     /// Its open questions.
-    watches: questions::Watches,
+    watches: watches::Watches,
     /// When the present pause began, milliseconds since boot.
     paused_since: Option<u64>,
 }
@@ -203,7 +206,7 @@ impl Live {
             due: None,
             lazy: false,
             last_failure: String::new(),
-            watches: questions::Watches::new(),
+            watches: watches::Watches::new(),
             paused_since: None,
         }
     }

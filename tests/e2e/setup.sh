@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the end-to-end tests need: the real claude, a mock of the model API, and Node.js for the mock.
+# Installs what the end-to-end tests need: the real claude, a mock of the model API, a Telegram Bot API server, and
+# Node.js for the last two.
 #
 #   tests/e2e/setup.sh && cargo test --test e2e -- --ignored
 #
@@ -10,6 +11,7 @@ set -euo pipefail
 
 CLAUDE=@anthropic-ai/claude-code@2.1.329
 AIMOCK=@copilotkit/aimock@1.43.0
+BOTAPI=telegram-test-api@4.2.1
 NODE_MAJOR=22
 NODE_VERSION=22.23.3
 
@@ -47,6 +49,7 @@ package() {
 
 package claude "$CLAUDE"
 package aimock "$AIMOCK"
+package botapi "$BOTAPI"
 
 node=$(command -v node || true)
 major=$([ -z "$node" ] && echo 0 || "$node" -p 'process.versions.node.split(".")[0]')
@@ -67,6 +70,7 @@ done
   printf 'export OCTO_E2E_CLAUDE=%q\n' "$claude"
   printf 'export OCTO_E2E_NODE=%q\n' "$node"
   printf 'export OCTO_E2E_AIMOCK=%q\n' "$cache/aimock/node_modules/@copilotkit/aimock/dist/cli.js"
+  printf 'export OCTO_E2E_BOTAPI=%q\n' "$cache/botapi/node_modules/telegram-test-api"
 } > "$cache/env.new"
 mv "$cache/env.new" "$cache/env"
 cat "$cache/env"

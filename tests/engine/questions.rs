@@ -3,7 +3,7 @@
 use octo::command::{
     ActionRequest, Actor, QuestionRequest, QuestionState, Receipt, Receipts, RefusedCode, ResumeRequest,
 };
-use octo::supervisor::core::{Ask, Input, NewQuestion, Reply};
+use octo::supervisor::core::{Ask, Input, NewQuestion, PAGE_BYTES, Reply, Resolved};
 use octo::supervisor::engine::Out;
 use octo::task::{Closed, Delivery, NoticeKind, NotifyPolicy, Status, TaskId};
 
@@ -53,8 +53,16 @@ impl Lab {
 
     /// What the bridge has still to tell; it tells all of it.
     fn deliver(&mut self) -> Vec<(NoticeKind, String)> {
+        let mut told = self.deliver_page();
+        while self.engine.core.owed_count("telegram") > 0 {
+            told.extend(self.deliver_page());
+        }
+        told
+    }
+
+    fn deliver_page(&mut self) -> Vec<(NoticeKind, String)> {
         let (owed, total) = self.engine.core.owed("telegram", 1000);
-        assert_eq!(total, owed.len());
+        assert_eq!(total == 0, owed.is_empty());
         let receipts = owed
             .iter()
             .map(|(notice, task)| Receipt { task: task.id, seq: notice.seq, delivery: Delivery::Sent })
@@ -364,6 +372,8 @@ fn a_notice_is_owed_until_its_receipt_over_any_number_of_restarts() {
     lab.finish(id, 0);
     lab.pass(5);
     assert!(!lab.engine.core.is_settled(id), "its notice is not told yet");
+    assert_eq!(lab.engine.core.next_due(), None, "nothing is tried again and again for that");
+    lab.engine.core.check().unwrap();
     let mut lab = lab.reboot();
     lab.pass(5);
     assert_eq!(lab.engine.core.owed_count("telegram"), 1);
@@ -385,24 +395,174 @@ fn a_notice_is_owed_until_its_receipt_over_any_number_of_restarts() {
     assert!(lab.engine.core.is_settled(next), "no bridge, nothing owed");
 }
 
+impl Lab {
+    /// Asks for something that waits for the next turn, as what arrives with other requests does.
+    fn put(&mut self, request: u64, ask: Ask) {
+        assert!(self.engine.ask(request, Actor::Owner("test".into()), ask, self.now).is_none());
+    }
+
+    fn owed(&self) -> Vec<(NoticeKind, bool)> {
+        let (owed, total) = self.engine.core.owed("telegram", 10);
+        assert_eq!((total, total), (owed.len(), self.engine.core.owed_count("telegram")));
+        owed.iter().map(|(notice, task)| (notice.kind, task.questions.iter().any(|q| q.open))).collect()
+    }
+}
+
+#[test]
+fn what_is_owed_is_told_as_it_is_on_disk_whatever_is_being_saved() {
+    let (mut lab, id) = Lab::asking(1);
+    lab.question(id, question("x")).unwrap();
+    let request = || ResumeRequest { answer: "yes".into(), question: Some("q1".into()), key: "k".into() };
+    for saved in [false, true] {
+        lab.put(900, Ask::Answer { id, request: request() });
+        assert_eq!(lab.owed(), [(NoticeKind::Question, true)], "neither hidden nor ahead of its save");
+        lab.store.fail_next(u64::from(!saved));
+        lab.turn();
+    }
+    assert_eq!(lab.owed(), [(NoticeKind::Question, false), (NoticeKind::Closed, false)]);
+    lab.deliver();
+    lab.finish(id, 0);
+    lab.pass(3);
+    for saved in [false, true] {
+        lab.put(901, Ask::Remove { id });
+        assert_eq!(lab.owed(), [(NoticeKind::Completed, false)], "it may be put back");
+        lab.store.fail_next(u64::from(!saved));
+        lab.turn();
+    }
+    assert_eq!(lab.owed(), []);
+}
+
+/// Who reads by a cursor shall neither see what may not happen, nor be led past what will.
+#[test]
+fn what_is_shown_and_where_cursors_stand_is_on_disk() {
+    let (mut lab, id) = Lab::asking(1);
+    lab.question(id, question("x")).unwrap();
+    let first = lab.engine.core.notice_seq();
+    let shown = |lab: &Lab| match lab.engine.core.get(&octo::command::TaskRef(id.to_string())).unwrap() {
+        Resolved::Live(task) => task.questions[0].open,
+        Resolved::Settled(id) => panic!("{id} is not settled"),
+    };
+    let request = || ResumeRequest { answer: "yes".into(), question: Some("q1".into()), key: "k".into() };
+    for saved in [false, true] {
+        lab.put(900, Ask::Answer { id, request: request() });
+        assert!(shown(&lab));
+        assert_eq!((lab.engine.core.notice_seq(), lab.engine.core.notices_after(first, 9)), (first, (vec![], false)));
+        assert_eq!(lab.engine.core.notices_after(0, 9).0, [(first, id)]);
+        lab.store.fail_next(u64::from(!saved));
+        lab.turn();
+        assert_eq!(shown(&lab), !saved);
+    }
+    let second = lab.engine.core.notice_seq();
+    assert!(second > first);
+    assert_eq!(lab.engine.core.notices_after(first, 9).0, [(second, id)]);
+    // No end of the run can be saved, and the daemon dies of it.
+    lab.store.fail_next(20);
+    lab.finish(id, 0);
+    lab.pass(9);
+    let latest = lab.engine.core.notice_seq();
+    let mut lab = lab.reboot();
+    lab.store.fail_next(0);
+    lab.pass(5);
+    assert!(lab.status(id).is_ended());
+    assert_eq!(lab.engine.core.notices_after(latest, 9).0.len(), 1, "its notice comes after the cursor");
+}
+
+#[test]
+fn a_receipt_that_is_left_twice_is_saved_for_both_or_for_none() {
+    let (mut lab, id) = Lab::asking(1);
+    lab.question(id, question("x")).unwrap();
+    let seq = lab.engine.core.owed("telegram", 1).0[0].0.seq;
+    let receipt = Receipt { task: id, seq, delivery: Delivery::Sent };
+    let receipts = Receipts { bridge: "telegram".into(), receipts: vec![receipt] };
+    for saved in [false, true] {
+        lab.put(900, Ask::Receipts(receipts.clone()));
+        lab.put(901, Ask::Receipts(receipts.clone()));
+        assert_eq!(lab.owed().len(), 1);
+        lab.store.fail_next(u64::from(!saved));
+        let told = lab.turn().into_iter().filter_map(|out| match out {
+            Out::Reply { result, .. } => Some(result.is_ok()),
+            Out::Ring(_) => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [saved, saved]);
+        assert_eq!(lab.owed().len(), usize::from(!saved));
+    }
+}
+
+#[test]
+fn what_a_record_from_elsewhere_owes_is_not_ours_to_tell() {
+    let (mut lab, id) = Lab::asking(1);
+    lab.finish(id, 0);
+    assert_eq!(lab.owed().len(), 1);
+    let before = lab.store.task(id).unwrap();
+    lab.limits.mark = "elsewhere".into();
+    let mut lab = lab.reboot();
+    assert_eq!(lab.owed(), []);
+    let receipt = Receipt { task: id, seq: before.notices[0].seq, delivery: Delivery::Sent };
+    lab.ask(Ask::Receipts(Receipts { bridge: "telegram".into(), receipts: vec![receipt] })).unwrap();
+    assert_eq!(lab.store.task(id).unwrap(), before, "it is shown, and never touched");
+}
+
 #[test]
 fn very_many_questions_do_not_swell_the_record() {
-    let (mut lab, id) = Lab::asking(1);
-    for n in 0..500 {
-        let asked = lab.question(id, question(&n.to_string())).unwrap();
-        assert_eq!(asked.question.id, format!("q{}", n + 1));
-        lab.answer("cli", id, None, "ok", "").unwrap();
+    for told in [true, false] {
+        let (mut lab, id) = Lab::asking(1);
+        for n in 0..300 {
+            let asked = lab.question(id, question(&n.to_string())).unwrap();
+            assert_eq!(asked.question.id, format!("q{}", n + 1));
+            lab.answer("cli", id, None, "ok", "").unwrap();
+            if told {
+                lab.deliver();
+            }
+        }
+        let task = lab.task(id);
+        assert!(task.questions.len() <= 201 && task.answers.len() <= 201 && task.notices.len() <= 402);
+        assert_eq!(task.answers.last().unwrap().question, "q300");
+        assert!(task.history.len() <= 404, "{}", task.history.len());
+        let steps: Vec<Status> = task.history.iter().map(|h| h.status).collect();
+        assert_eq!(steps[..3], [Status::Dispatched, Status::Running, Status::Paused]);
+        assert!(steps[1..].chunks(2).all(|s| s[0] == Status::Running && s.get(1).is_none_or(|s| *s == Status::Paused)));
+        lab.engine.core.check().unwrap();
+        for n in 0..100 {
+            lab.question(id, question(&format!("open {n}"))).unwrap();
+        }
+        let refused = lab.question(id, question("one more")).unwrap_err();
+        assert_eq!(refused.code, RefusedCode::Conflict);
+        lab.finish(id, 0);
         lab.deliver();
+        lab.pass(5);
+        assert!(lab.engine.core.is_settled(id));
+        lab.engine.core.check().unwrap();
     }
-    let task = lab.task(id);
-    assert!(task.questions.len() <= 201 && task.answers.len() <= 201 && task.notices.len() <= 402);
-    assert_eq!(task.answers.last().unwrap().question, "q500");
-    lab.engine.core.check().unwrap();
-    for n in 0..100 {
-        lab.question(id, question(&format!("open {n}"))).unwrap();
+}
+
+#[test]
+fn a_page_of_notices_of_a_large_record_is_no_larger_for_that() {
+    let (mut lab, id) = Lab::asking(1);
+    for n in 0..60 {
+        let text = "x".repeat(16 << 10);
+        lab.question(id, QuestionRequest { text, ..question(&n.to_string()) }).unwrap();
     }
-    let refused = lab.question(id, question("one more")).unwrap_err();
-    assert_eq!(refused.code, RefusedCode::Conflict);
+    let (owed, total) = lab.engine.core.owed("telegram", 100);
+    let bytes: usize = owed.iter().map(|(_, task)| serde_json::to_vec(task).unwrap().len()).sum();
+    assert!(total == 60 && !owed.is_empty() && bytes < PAGE_BYTES * 5 / 4, "{} of {total}: {bytes}", owed.len());
+    assert_eq!(lab.deliver().len(), 60);
+}
+
+#[test]
+fn an_answer_is_there_for_its_asker_however_many_came_since_it_asked() {
+    for set_back in [0, 3_600_000] {
+        let (mut lab, id) = Lab::asking(1);
+        lab.question(id, question("first")).unwrap();
+        for n in 0..250 {
+            lab.question(id, question(&n.to_string())).unwrap();
+            lab.answer("cli", id, Some(&format!("q{}", n + 2)), "ok", "").unwrap();
+        }
+        lab.now.wall -= set_back;
+        lab.answer("cli", id, Some("q1"), "at last", "").unwrap();
+        assert_eq!(lab.store.task(id).unwrap().answers.last().unwrap().text, "at last");
+        let again = lab.question(id, question("first")).unwrap();
+        assert_eq!((again.question.id.as_str(), again.answer.unwrap().text.as_str()), ("q1", "at last"));
+    }
 }
 
 /// The store dies after every write n of a question's life, told and untold: what anybody was told is there

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use octo::command::{Actor, Env, EnvValue, QuestionRequest, ResumeRequest, StartRequest, TaskRef};
+use octo::command::{Actor, Env, EnvValue, QuestionRequest, Receipt, Receipts, ResumeRequest, StartRequest, TaskRef};
 use octo::store::{Persist as _, env_digest};
-use octo::supervisor::core::{Ask, Input, NewQuestion, NewTask, Reply, Resolved};
-use octo::task::TaskId;
+use octo::supervisor::core::{Ask, Input, Limits, NewQuestion, NewTask, Reply, Resolved};
+use octo::task::{Delivery, Notice, Task, TaskId};
 
-use super::{Answer, Lab};
+use super::{Answer, Lab, limits};
 
 const SLOTS: usize = 2;
 
@@ -41,6 +41,8 @@ struct Story {
     asked: BTreeSet<(TaskId, String, String)>,
     /// Answers that were acknowledged: whose.
     answered: BTreeMap<(TaskId, usize), String>,
+    /// Receipts that were acknowledged.
+    told: BTreeSet<(TaskId, u64)>,
     at: String,
 }
 
@@ -122,7 +124,7 @@ impl Story {
     }
 
     fn step(&mut self) {
-        match self.dice.below(20) {
+        match self.dice.below(22) {
             0..5 => self.start(),
             5..7 => drop(self.ask_about(|id| Ask::Stop { id, reason: String::new() })),
             7..9 => drop(self.ask_about(|id| Ask::Retry { id })),
@@ -144,6 +146,7 @@ impl Story {
             17 => self.poke_twice_with_a_retry(),
             13 => self.answer(),
             18 => self.lab().pass(1),
+            20.. => self.receipts(),
             _ => {
                 let lab = self.lab.take().unwrap().reboot();
                 self.lab = Some(lab);
@@ -188,6 +191,18 @@ impl Story {
         }
     }
 
+    /// The bridge tells some of what is owed.
+    fn receipts(&mut self) {
+        let most = 1 + self.dice.below(6);
+        let (owed, total) = self.lab().engine.core.owed("telegram", most);
+        assert_eq!(owed.len(), total.min(most));
+        let of = |(notice, task): &(Notice, Task)| Receipt { task: task.id, seq: notice.seq, delivery: Delivery::Sent };
+        let receipts = Receipts { bridge: "telegram".into(), receipts: owed.iter().map(of).collect() };
+        if self.lab().ask(Ask::Receipts(receipts)).is_ok() {
+            self.told.extend(owed.iter().map(|(notice, task)| (task.id, notice.seq)));
+        }
+    }
+
     /// A poke, a retry and another poke that arrive together.
     fn poke_twice_with_a_retry(&mut self) {
         let Some(id) = self.any() else { return };
@@ -201,7 +216,7 @@ impl Story {
 
     fn check(&mut self) {
         let (kept, removed, at) = (self.kept.clone(), self.removed.clone(), self.at.clone());
-        let (asked, answered) = (self.asked.clone(), self.answered.clone());
+        let (asked, answered, told) = (self.asked.clone(), self.answered.clone(), self.told.clone());
         let lab = self.lab();
         if let Err(wrong) = lab.engine.core.check() {
             panic!("{at}: {wrong}");
@@ -222,6 +237,14 @@ impl Story {
                 task.answers.iter().filter(|a| a.question == format!("q{n}")).map(|a| &a.text).collect();
             assert_eq!(texts, [by], "{at}: the answer to q{n} of {id} is lost, or was given twice");
         }
+        let (owed, _) = lab.engine.core.owed("telegram", usize::MAX);
+        for (notice, task) in &owed {
+            assert!(!told.contains(&(task.id, notice.seq)), "{at}: a receipt of {} is lost", task.id);
+            let on_disk = records.get(&task.id).is_some_and(|t| t.notices.contains(notice));
+            assert!(on_disk, "{at}: a notice of {} is owed that is not on disk", task.id);
+        }
+        let all = records.values().flat_map(|t| &t.notices).filter(|n| n.to.get("telegram") == Some(&Delivery::Owed));
+        assert_eq!(all.count(), owed.len(), "{at}: a notice is forgotten");
         assert!(removed.iter().all(|id| !records.contains_key(id)), "{at}: a removed task came back");
         let answered: BTreeSet<TaskId> = answered.into_keys().map(|(id, _)| id).collect();
         let paused = |id: &TaskId| records.get(id).is_some_and(|t| !t.questions.is_empty());
@@ -248,6 +271,10 @@ impl Story {
             // Ends that nobody pokes about are found by the sweep.
             lab.now.boot += 600_000;
         }
+        while self.lab().engine.core.owed_count("telegram") > 0 {
+            self.receipts();
+        }
+        self.lab().pass(1200);
         let at = &self.at;
         let lab = self.lab.as_ref().unwrap();
         for task in lab.store.tasks() {
@@ -260,11 +287,11 @@ impl Story {
 
 #[test]
 fn random_lives_keep_every_index_in_step() {
-    let (mut asked, mut answered) = (0, 0);
+    let (mut asked, mut answered, mut told) = (0, 0, 0);
     for seed in 1..=100_u64 {
         let dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut story = Story {
-            lab: Some(Lab::new(SLOTS)),
+            lab: Some(Lab::with(Limits { bridges: vec!["telegram".into()], ..limits(SLOTS) })),
             dice,
             keys: 0,
             known: BTreeMap::new(),
@@ -272,6 +299,7 @@ fn random_lives_keep_every_index_in_step() {
             removed: BTreeSet::new(),
             asked: BTreeSet::new(),
             answered: BTreeMap::new(),
+            told: BTreeSet::new(),
             at: String::new(),
         };
         for step in 0..80 {
@@ -282,7 +310,9 @@ fn random_lives_keep_every_index_in_step() {
         story.finish();
         story.check();
         asked += story.asked.len();
+        told += story.told.len();
         answered += story.answered.len();
     }
-    assert!(asked > 100 && answered > 20, "{asked} questions, {answered} answers");
+    let counts = format!("{asked} questions, {answered} answers, {told} receipts");
+    assert!(asked > 100 && answered > 20 && told > 500, "{counts}");
 }

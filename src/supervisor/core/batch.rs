@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Core, Now, Phase, RequestId, Undo};
+use super::{Core, Live, Now, Phase, RequestId, Resolved, Undo};
 use crate::command::{Refused, RefusedCode};
 use crate::run::Claim;
 use crate::store::{Marks, SaveError, Summary, Write};
@@ -165,6 +165,8 @@ pub(super) struct Pending {
     marks: bool,
     /// What the lists hid before the present batch, when it hides more.
     pub(super) cleared_before: Option<Marks>,
+    /// The highest number of a notice before the present batch, when it raises some.
+    pub(super) seq_before: Option<u64>,
     /// The present batch is the one that ends the taking of new work.
     pub(super) closes: bool,
     /// Records of a start that was refused as a whole after some of them were saved.
@@ -216,6 +218,28 @@ impl Core {
     /// Whether the task is saved with the present batch.
     pub(in crate::supervisor) fn is_dirty(&self, id: TaskId) -> bool {
         self.pending.dirty.contains(&id)
+    }
+
+    /// A task as it was last saved; `None` when it never was.
+    pub(super) fn saved(&self, id: TaskId) -> Option<Resolved> {
+        match self.pending.undo.get(&id) {
+            Some(Undo::Live(old)) => Some(Resolved::Live(Box::new(old.task.clone()))),
+            Some(Undo::Settled(_)) => Some(Resolved::Settled(id)),
+            Some(Undo::Absent) => None,
+            None => Some(match self.live.get(&id) {
+                Some(live) => Resolved::Live(Box::new(live.task.clone())),
+                None => Resolved::Settled(id),
+            }),
+        }
+    }
+
+    /// The live tasks as they were last saved: what the present batch changes is not on disk, and may never be.
+    pub(super) fn saved_live(&self) -> impl Iterator<Item = &Live> {
+        let before = self.pending.undo.values().filter_map(|undo| match undo {
+            Undo::Live(old) => Some(&**old),
+            Undo::Absent | Undo::Settled(_) => None,
+        });
+        self.live.values().filter(|live| !self.pending.undo.contains_key(&live.task.id)).chain(before)
     }
 
     /// How many tasks of the present batch give their slot back because they pause.
@@ -309,6 +333,7 @@ impl Core {
         let groups = std::mem::take(&mut self.pending.groups);
         let cleared_before = self.pending.cleared_before.take();
         let closes = std::mem::take(&mut self.pending.closes);
+        self.pending.seq_before = None;
         let Some(why) = saved.why() else {
             if !undo.is_empty() || std::mem::take(&mut self.pending.probing) {
                 self.degraded.clear();

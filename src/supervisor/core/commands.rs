@@ -102,7 +102,7 @@ impl Core {
             Ask::Remove { id } => self.remove(id, record),
             Ask::Question { id, new } => self.question(actor, id, *new, now),
             Ask::Answer { id, request } => self.answer(actor, id, &request, record, now),
-            Ask::Receipts(Receipts { bridge, receipts }) => self.receipts(&bridge, &receipts),
+            Ask::Receipts(Receipts { bridge, receipts }) => self.receipts(&bridge, &receipts, now),
             Ask::Clear => self.clear(now),
             Ask::Trust { records } => {
                 self.limits.trusted = records;

@@ -169,12 +169,12 @@ impl Core {
         same("ready", self.ready.iter().all(|(_, id)| queued(id)))
     }
 
-    /// Every task is thought of again: by the clock, by its turn, or by the end of what it waits for.
+    /// Every task is thought of again: by the clock, by its turn, by the end of what it waits for, or by its receipts.
     fn check_woken(&self, live: &Live) -> Result<(), String> {
         let waits = |dep: &TaskId| self.status_of(*dep).is_some_and(|s| !s.is_ended());
         let woken = live.due.is_some()
             || live.phase == Phase::Foreign
-            || live.phase == Phase::Settling && self.leisure.knows(live.task.id)
+            || live.phase == Phase::Settling && (self.leisure.knows(live.task.id) || self.owes(&live.task))
             || live.phase == Phase::Queued
                 && (self.ready.contains(&(live.task.number, live.task.id)) || live.task.after.iter().any(waits));
         if woken { Ok(()) } else { Err(format!("nobody thinks of task {} in phase {:?}", live.task.id, live.phase)) }

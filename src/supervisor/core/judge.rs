@@ -9,7 +9,7 @@ use crate::store::Summary;
 use crate::supervisor::Event;
 use crate::task::{Kind, NoticeKind, Status, Step, Stop, Task, TaskId};
 
-/// When a fold is tried again that found a lock still held, or a notice still owed.
+/// When a fold is tried again that found a lock still held.
 pub const FOLD_AGAIN_MS: u64 = 1000;
 
 /// Launches that may fail before the task does.
@@ -242,9 +242,13 @@ impl Core {
         if live.phase != Phase::Settling {
             return;
         }
-        let again = done.err().or(self.owes(&live.task).then_some(FOLD_AGAIN_MS));
-        if let Some(again) = again {
+        if let Err(again) = done {
             self.set_due(id, Some(now.boot + again));
+            return;
+        }
+        if self.owes(&live.task) {
+            // The last receipt takes it up again.
+            self.set_due(id, None);
             return;
         }
         if let Some(live) = self.unindex(id) {

@@ -9,28 +9,18 @@
 //! ```
 //!
 //! A question is in the record before the asker hears of it, an answer before anybody does. What only this
-//! daemon knows of an open question (who polls, when to remind) is its [`Watch`]: after a restart each asker
-//! has a minute to come back.
+//! daemon knows of an open question (who polls, when to remind) is its [`Watch`] (`watches.rs`); what is told of it
+//! is a notice (`notices.rs`).
 
-use std::collections::BTreeMap;
-
-use super::{Core, Live, Now, Phase, commands::Decision, schedule::stamp};
-use crate::command::{Actor, QuestionRequest, QuestionState, Receipt, Refused, RefusedCode, ResumeRequest};
-use crate::supervisor::Event;
-use crate::supervisor::core::{Effect, Reply};
+use super::{Core, Effect, Now, Phase, Reply, commands::Decision, schedule::stamp, watches::Watch};
+use crate::command::{Actor, QuestionRequest, QuestionState, Refused, RefusedCode, ResumeRequest};
 use crate::task::{
-    ALLOW, ALLOW_FOR_TASK, Action, Answer, Closed, DENY, Delivery, Notice, NoticeKind, PERMISSION, QUESTION, Question,
-    Status, Step, Task, TaskId,
+    ALLOW, ALLOW_FOR_TASK, Action, Answer, Closed, DENY, NoticeKind, PERMISSION, QUESTION, Question, Status, Task,
+    TaskId,
 };
-
-/// How long after its last poll an asker counts as there.
-const ATTENDED_MS: u64 = 60_000;
 
 /// How many questions of a task may be open at once.
 const OPEN_MAX: usize = 100;
-
-/// How many closed questions, and notices of them, a record keeps.
-const CLOSED_MAX: usize = 200;
 
 /// A question with everything that needed IO already found out by the caller.
 #[derive(Debug, Clone)]
@@ -40,64 +30,6 @@ pub struct NewQuestion {
     /// What a permission is asked for, as its owner is shown it.
     pub action: Option<Action>,
 }
-
-/// What only this daemon knows of an open question. Times are milliseconds since boot.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Watch {
-    /// Until then its asker counts as there.
-    attended: u64,
-    /// When it closes without an answer.
-    deadline: Option<u64>,
-    /// When the next reminder is due.
-    reminder: Option<u64>,
-}
-
-impl Watch {
-    fn of(question: &Question, reminders: &[u64], now: Now) -> Watch {
-        let until = |wall: i64| now.boot.saturating_add_signed(wall.saturating_sub(now.wall).max(0));
-        let asked = question.asked_at.millis().unwrap_or(now.wall);
-        let next = reminders.get(question.reminded as usize);
-        Watch {
-            attended: now.boot + ATTENDED_MS,
-            deadline: question.deadline.millis().map(until),
-            reminder: next.map(|s| until(asked.saturating_add_unsigned(s.saturating_mul(1000)))),
-        }
-    }
-}
-
-impl Live {
-    /// Whether somebody waits for the answer to one of its open questions.
-    fn is_attended(&self, now: Now) -> bool {
-        self.watches.values().any(|w| w.attended > now.boot)
-    }
-
-    /// When its questions must be thought of again.
-    pub(super) fn questions_due(&self) -> Option<u64> {
-        let paused = self.task.status == Status::Paused;
-        let last = self.watches.values().map(|w| w.attended).max().filter(|_| paused);
-        let each = self.watches.values().flat_map(|w| [w.deadline, w.reminder]).flatten();
-        each.chain(last).min()
-    }
-
-    /// Milliseconds since boot by which its clock is late, for the pauses of its run.
-    pub(super) fn stood_still(&self, now: Now) -> u64 {
-        let present = self.paused_since.map_or(0, |since| now.boot.saturating_sub(since));
-        self.task.paused_ms + present
-    }
-
-    /// Takes up what was open when an earlier daemon went.
-    pub(super) fn take_up_questions(&mut self, reminders: &[u64], now: Now) {
-        let open = self.task.questions.iter().filter(|q| q.open);
-        self.watches = open.map(|q| (q.id.clone(), Watch::of(q, reminders, now))).collect();
-        if self.task.status == Status::Paused {
-            let since = self.task.paused_at.millis().unwrap_or(now.wall);
-            self.paused_since = Some(now.boot.saturating_sub(now.wall.saturating_sub(since).max(0).unsigned_abs()));
-        }
-    }
-}
-
-/// The watches of a task's open questions.
-pub(super) type Watches = BTreeMap<String, Watch>;
 
 impl Core {
     pub(super) fn question(&mut self, actor: &Actor, id: TaskId, new: NewQuestion, now: Now) -> Decision {
@@ -131,7 +63,7 @@ impl Core {
             self.pause(id, now);
             self.tell_of_question(id, &qid, NoticeKind::Question, now);
         }
-        self.prune(id);
+        self.prune(id, &qid);
         self.questions_changed(id, now);
         let Some(live) = self.live_task(id) else { return Err(Refused::no_such_task(id)) };
         let state = live.task.questions.iter().find(|q| q.id == qid).map(|q| state_of(&live.task, q));
@@ -262,7 +194,7 @@ impl Core {
     }
 
     /// Closes an open question and tells everybody.
-    fn close(&mut self, id: TaskId, qid: &str, how: Closed, now: Now) {
+    pub(super) fn close(&mut self, id: TaskId, qid: &str, how: Closed, now: Now) {
         let Some(live) = self.live.get_mut(&id) else { return };
         live.watches.remove(qid);
         if let Some(question) = live.task.questions.iter_mut().find(|q| q.id == qid) {
@@ -271,120 +203,8 @@ impl Core {
             question.closed_at = stamp(now);
         }
         self.tell_of_question(id, qid, NoticeKind::Closed, now);
-        self.prune(id);
+        self.prune(id, qid);
         self.questions_changed(id, now);
-    }
-
-    /// Brings status, slots, `paused_*` and the timer in line with the questions that are open now.
-    fn questions_changed(&mut self, id: TaskId, now: Now) {
-        let Some(live) = self.live.get(&id) else { return };
-        if live.task.status == Status::Paused && !live.is_attended(now) {
-            self.unpause(id, now);
-        }
-        if let Some(live) = self.live.get_mut(&id) {
-            let open = live.task.questions.iter().find(|q| q.open);
-            live.task.paused_question = open.map(|q| q.text.clone()).unwrap_or_default();
-            if live.task.status == Status::Paused {
-                live.task.paused_reason = open.map_or(QUESTION, |q| q.kind.as_str()).to_owned();
-            } else if live.task.paused_question.is_empty() {
-                live.task.paused_at = crate::task::Stamp::default();
-            }
-        }
-        if self.live.get(&id).is_some_and(|l| matches!(l.phase, Phase::Running { .. })) {
-            self.set_due(id, Some(self.next_look(id, now)));
-        }
-        self.ring(id);
-    }
-
-    fn pause(&mut self, id: TaskId, now: Now) {
-        if self.live.get(&id).is_some_and(|l| l.task.status == Status::Running)
-            && self.step_status(id, Step::Pause, now)
-            && let Some(live) = self.live.get_mut(&id)
-        {
-            live.task.paused_at = stamp(now);
-            live.paused_since = Some(now.boot);
-        }
-    }
-
-    /// A process gets its answer at once; that more tasks than slots may run then shows in the status.
-    fn unpause(&mut self, id: TaskId, now: Now) {
-        if self.step_status(id, Step::Run, now)
-            && let Some(live) = self.live.get_mut(&id)
-        {
-            live.task.paused_ms = live.stood_still(now);
-            live.paused_since = None;
-        }
-    }
-
-    /// Takes a step and keeps the count of slots in step with it.
-    pub(super) fn step_status(&mut self, id: TaskId, step: Step, now: Now) -> bool {
-        let held = self.live.get(&id).is_some_and(Live::holds_slot);
-        let taken = self.take(id, step, now);
-        let holds = self.live.get(&id).is_some_and(Live::holds_slot);
-        self.slots_used = self.slots_used + usize::from(holds) - usize::from(held);
-        taken
-    }
-
-    /// The asker of a question polls for its answer.
-    pub(super) fn polled(&mut self, id: TaskId, qid: &str, now: Now) {
-        let Some(live) = self.live.get_mut(&id) else { return };
-        let Some(watch) = live.watches.get_mut(qid) else { return };
-        watch.attended = now.boot + ATTENDED_MS;
-        if !matches!(live.phase, Phase::Running { .. }) {
-            return;
-        }
-        if live.task.status == Status::Running {
-            self.touch(id);
-            self.pause(id, now);
-            self.questions_changed(id, now);
-        } else if self.live.get(&id).is_some_and(|l| l.due.is_none()) {
-            self.set_due(id, Some(self.next_look(id, now)));
-        }
-    }
-
-    /// What the clock says of a task's questions.
-    pub(super) fn questions_due(&mut self, id: TaskId, now: Now) {
-        let Some(live) = self.live.get(&id) else { return };
-        let over: Vec<String> = live
-            .watches
-            .iter()
-            .filter(|(_, w)| w.deadline.is_some_and(|d| d <= now.boot))
-            .map(|(q, _)| q.clone())
-            .collect();
-        let remind: Vec<String> = live
-            .watches
-            .iter()
-            .filter(|(q, w)| w.reminder.is_some_and(|r| r <= now.boot) && !over.contains(q))
-            .map(|(q, _)| q.clone())
-            .collect();
-        let left = live.task.status == Status::Paused && !live.is_attended(now);
-        if over.is_empty() && remind.is_empty() && !left {
-            return;
-        }
-        self.touch(id);
-        for qid in over {
-            self.close(id, &qid, Closed::NoAnswer, now);
-        }
-        for qid in remind {
-            self.remind(id, &qid, now);
-        }
-        self.prune(id);
-        self.questions_changed(id, now);
-    }
-
-    /// One reminder, however many were missed while no daemon ran.
-    fn remind(&mut self, id: TaskId, qid: &str, now: Now) {
-        let reminders = self.limits.reminders.clone();
-        let Some(live) = self.live.get_mut(&id) else { return };
-        let Some(question) = live.task.questions.iter_mut().find(|q| q.id == qid) else { return };
-        let age = now.wall.saturating_sub(question.asked_at.millis().unwrap_or(now.wall)).max(0).unsigned_abs() / 1000;
-        let passed = reminders.iter().filter(|s| **s <= age).count();
-        question.reminded = u32::try_from(passed).unwrap_or(u32::MAX).max(question.reminded + 1);
-        let next = Watch::of(question, &reminders, now).reminder;
-        if let Some(watch) = live.watches.get_mut(qid) {
-            watch.reminder = next;
-        }
-        self.tell_of_question(id, qid, NoticeKind::Reminder, now);
     }
 
     /// The run is over: nobody waits for answers any more. The notice of the end tells of it.
@@ -399,107 +219,6 @@ impl Core {
             question.closed = Some(Closed::TaskEnded);
             question.closed_at = stamp(now);
         }
-    }
-
-    fn tell_of_question(&mut self, id: TaskId, qid: &str, kind: NoticeKind, now: Now) {
-        if self.raise(id, kind, qid, now) {
-            let seq = self.marks.seq_used;
-            self.emit(Some(id), Effect::Ring(Event::Notice { seq }));
-        }
-    }
-
-    /// Puts a notice into the record, owed to every bridge, if the task's owner wants to hear of such things.
-    pub(super) fn raise(&mut self, id: TaskId, kind: NoticeKind, question: &str, now: Now) -> bool {
-        let Some(live) = self.live.get_mut(&id) else { return false };
-        if !live.task.notify.wants(kind) {
-            return false;
-        }
-        self.marks.seq_used += 1;
-        let notice = Notice {
-            rev: live.task.rev + 1,
-            seq: self.marks.seq_used,
-            kind,
-            at: stamp(now),
-            question: question.to_owned(),
-            to: self.limits.bridges.iter().map(|b| (b.clone(), Delivery::Owed)).collect(),
-            extra: serde_json::Map::new(),
-        };
-        self.notice_order.insert(notice.seq, id);
-        live.task.notices.push(notice);
-        true
-    }
-
-    /// Keeps a record small that asks very often: its oldest closed questions go, with what was told of them.
-    fn prune(&mut self, id: TaskId) {
-        let Some(live) = self.live.get_mut(&id) else { return };
-        let closed = live.task.questions.iter().filter(|q| !q.open).count();
-        let mut many = closed.saturating_sub(CLOSED_MAX);
-        live.task.questions.retain(|q| {
-            let goes = !q.open && many > 0;
-            many -= usize::from(goes);
-            !goes
-        });
-        let task = &mut live.task;
-        task.answers.retain(|a| task.questions.iter().any(|q| q.id == a.question));
-        let old = |n: &Notice| n.kind.is_of_question() && n.to.values().all(|d| *d != Delivery::Owed);
-        let mut many = task.notices.iter().filter(|n| old(n)).count().saturating_sub(CLOSED_MAX);
-        for gone in task.notices.extract_if(.., |n| {
-            let goes = many > 0 && old(n);
-            many -= usize::from(goes);
-            goes
-        }) {
-            self.notice_order.remove(&gone.seq);
-        }
-    }
-
-    /// Takes note of what a bridge delivered, or will not deliver.
-    pub(super) fn receipts(&mut self, bridge: &str, receipts: &[Receipt]) -> Decision {
-        let mut changed = Vec::new();
-        for receipt in receipts {
-            let id = receipt.task;
-            let owed = |n: &Notice| n.seq == receipt.seq && n.to.get(bridge) == Some(&Delivery::Owed);
-            if !self.live_task(id).is_some_and(|l| l.task.notices.iter().any(owed)) {
-                continue;
-            }
-            self.touch(id);
-            let notices = self.live.get_mut(&id).map(|l| &mut l.task.notices);
-            if let Some(notice) = notices.and_then(|n| n.iter_mut().find(|n| owed(n))) {
-                notice.to.insert(bridge.to_owned(), receipt.delivery);
-            }
-            changed.push(id);
-        }
-        Ok((changed, Reply::Done))
-    }
-
-    /// Whether some bridge of this daemon still has to tell something of a task.
-    pub(super) fn owes(&self, task: &Task) -> bool {
-        let owed = |n: &Notice| self.limits.bridges.iter().any(|b| n.to.get(b) == Some(&Delivery::Owed));
-        task.notices.iter().any(owed)
-    }
-
-    /// What a bridge has still to tell, oldest first: at most `limit` of them with their tasks, and how many in all.
-    #[must_use]
-    pub fn owed(&self, bridge: &str, limit: usize) -> (Vec<(Notice, Task)>, usize) {
-        let mut owed: Vec<(u64, TaskId)> = Vec::new();
-        for live in self.live.values().filter(|l| l.phase != Phase::Foreign && !self.is_dirty(l.task.id)) {
-            let notices = live.task.notices.iter().filter(|n| n.to.get(bridge) == Some(&Delivery::Owed));
-            owed.extend(notices.map(|n| (n.seq, live.task.id)));
-        }
-        owed.sort_unstable();
-        let total = owed.len();
-        owed.truncate(limit);
-        let whole = |(seq, id): (u64, TaskId)| {
-            let task = self.task(id)?;
-            Some((task.notices.iter().find(|n| n.seq == seq)?.clone(), task.clone()))
-        };
-        (owed.into_iter().filter_map(whole).collect(), total)
-    }
-
-    /// How many notices a bridge has still to tell.
-    #[must_use]
-    pub fn owed_count(&self, bridge: &str) -> usize {
-        let owed = |n: &&Notice| n.to.get(bridge) == Some(&Delivery::Owed);
-        self.live.values().map(|l| l.task.notices.iter().filter(owed).count()).sum()
     }
 
     /// How many questions are open.

@@ -198,6 +198,15 @@ impl Core {
         }
     }
 
+    /// Takes a step and keeps the count of slots in step with it.
+    pub(super) fn step_status(&mut self, id: TaskId, step: Step, now: Now) -> bool {
+        let held = self.live.get(&id).is_some_and(Live::holds_slot);
+        let taken = self.take(id, step, now);
+        let holds = self.live.get(&id).is_some_and(Live::holds_slot);
+        self.slots_used = self.slots_used + usize::from(holds) - usize::from(held);
+        taken
+    }
+
     /// Changes the step of a live task's status; an illegal step is a defect and is logged, not taken.
     pub(super) fn take(&mut self, id: TaskId, step: Step, now: Now) -> bool {
         let Some(live) = self.live.get_mut(&id) else { return false };
