@@ -112,6 +112,10 @@ impl Desk for Owner {
     }
 }
 
+fn asking(desk: Owner, permissions: bool) -> Offer<Owner> {
+    Offer { questions: Some(Questions { desk, permissions }), tasks: None }
+}
+
 /// The server's client.
 struct Caller {
     write: WriteHalf<DuplexStream>,
@@ -135,7 +139,7 @@ impl Caller {
     }
 
     async fn patient(owner: &Owner, sign_of_life: Duration) -> Self {
-        let mut caller = Caller::of(Offer::Questions { desk: owner.clone(), permissions: true }, sign_of_life);
+        let mut caller = Caller::of(asking(owner.clone(), true), sign_of_life);
         caller.initialize("2025-11-25").await;
         caller
     }

@@ -1,5 +1,5 @@
-//! End to end: the real `claude` CLI against a local mock of the model API, and a phone at a Bot API server that is
-//! not ours.
+//! End to end: the real `claude` CLI against a local mock of the model API, a phone at a Bot API server that is not
+//! ours, and the official inspector of MCP.
 //!
 //! These tests need programs from npm, so they run only when asked for:
 //!
@@ -16,6 +16,7 @@ mod asks;
 mod botapi;
 #[path = "../telegram/fake.rs"]
 mod fake;
+mod inspector;
 mod main_job;
 mod mock;
 mod phone;

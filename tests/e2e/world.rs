@@ -58,6 +58,11 @@ impl World {
         command
     }
 
+    /// The path of a program that `setup.sh` installed.
+    pub(crate) fn installed(&self, name: &str) -> &str {
+        &self.paths[name]
+    }
+
     /// Runs `octo` to its end.
     pub(crate) fn octo(&self, args: &[&str]) -> Output {
         self.command(env!("CARGO_BIN_EXE_octo"), &[]).args(args).stdin(Stdio::null()).output().unwrap()
@@ -103,7 +108,7 @@ fn installed() -> BTreeMap<String, String> {
     let words = shell_words::split(&text).expect("the file of paths is shell text");
     let paths: BTreeMap<_, _> =
         words.iter().filter_map(|w| w.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    for name in ["OCTO_E2E_CLAUDE", "OCTO_E2E_NODE", "OCTO_E2E_AIMOCK", "OCTO_E2E_BOTAPI"] {
+    for name in ["OCTO_E2E_CLAUDE", "OCTO_E2E_NODE", "OCTO_E2E_AIMOCK", "OCTO_E2E_BOTAPI", "OCTO_E2E_INSPECTOR"] {
         let found = paths.get(name).is_some_and(|path| Path::new(path).exists());
         assert!(found, "{name} of {} names no file; run tests/e2e/setup.sh again", file.display());
     }

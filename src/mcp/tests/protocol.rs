@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn speaks_as_claude_expects_it() {
-    let mut claude = Caller::of(Offer::Questions { desk: Owner::new(), permissions: true }, SIGN_OF_LIFE);
+    let mut claude = Caller::of(asking(Owner::new(), true), SIGN_OF_LIFE);
     let meta = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientInfo": {"name": "claude-code", "version": "2.1.329"},
@@ -37,23 +37,23 @@ async fn speaks_older_revisions_and_offers_its_own_to_newer_ones() {
         ("2026-07-28", "2025-11-25"),
         ("2099-01-01", "2025-11-25"),
     ] {
-        let mut caller = Caller::of(Offer::Nothing, SIGN_OF_LIFE);
+        let mut caller = Caller::of(Offer::nothing(), SIGN_OF_LIFE);
         assert_eq!(caller.initialize(asked).await["protocolVersion"], answered, "{asked}");
     }
 }
 
 #[tokio::test]
 async fn a_client_that_just_looks_in_does_no_harm() {
-    assert_eq!(Caller::of(Offer::Nothing, SIGN_OF_LIFE).leave().await, Ok(()));
+    assert_eq!(Caller::of(Offer::nothing(), SIGN_OF_LIFE).leave().await, Ok(()));
 }
 
 #[tokio::test]
 async fn offers_just_what_is_meant_for_the_client() {
-    let mut outside = Caller::of(Offer::Nothing, SIGN_OF_LIFE);
+    let mut outside = Caller::of(Offer::nothing(), SIGN_OF_LIFE);
     outside.initialize("2025-11-25").await;
     assert_eq!(outside.tools().await, [""; 0]);
     let owner = Owner::new();
-    let mut questions = Caller::of(Offer::Questions { desk: owner.clone(), permissions: false }, SIGN_OF_LIFE);
+    let mut questions = Caller::of(asking(owner.clone(), false), SIGN_OF_LIFE);
     questions.initialize("2025-11-25").await;
     assert_eq!(questions.tools().await, ["escalate_question"]);
     for (caller, tool) in [(&mut outside, "escalate_question"), (&mut questions, "permission")] {
