@@ -136,21 +136,23 @@ fn mistakes_are_explained() {
 #[test]
 fn help_is_the_table() {
     insta::assert_snapshot!(help(), @r#"
-      /bg COMMAND              runs a shell command in the background
-      /bg list                 lists tasks
-      /bg kill ID              stops a task
-      /bg clear                hides ended tasks from lists; their records stay
-      /tasks [STATUS]          lists tasks: active ones, then the newest ended
-      /task ID                 shows a task and the end of its output
-      /task ID logs            shows its output and follows it; Ctrl-C comes back
-      /task ID resume ANSWER   answers what it asks (--question q2 ANSWER: of several)
-      /task ID cancel          stops it, with everything that it started
-      /task ID retry           runs an ended task again
-      /task ID rm              removes an ended task
-      /recap                   tells again what happened last
-      /status                  shows the daemon, its slots and its settings
-      /help                    shows this
-      /quit                    leaves; tasks go on
+      /bg COMMAND               runs a shell command in the background
+      /bg list                  lists tasks
+      /bg kill ID               stops a task
+      /bg clear                 hides ended tasks from lists; their records stay
+      /tasks [STATUS]           lists tasks: active ones, then the newest ended
+      /task ID                  shows a task and the end of its output
+      /task ID logs             shows its output and follows it; Ctrl-C comes back
+      /task ID resume ANSWER    answers what it asks (--question q2 ANSWER: of several)
+      /task ID cancel           stops it, with everything that it started
+      /task ID retry            runs an ended task again
+      /task ID raise [TOKENS]   lets an agent go on that used up its budget
+      /task ID followup TEXT    starts a new task that knows what this one did
+      /task ID rm               removes an ended task
+      /recap                    tells again what happened last
+      /status                   shows the daemon, its slots and its settings
+      /help                     shows this
+      /quit                     leaves; tasks go on
     ID is a task's number, its id, or the beginning of its id. Tab completes, the arrow keys go back.
     "#);
 }
@@ -159,7 +161,11 @@ fn help_is_the_table() {
 fn every_form_of_every_command_is_understood() {
     for command in COMMANDS {
         for (form, _) in command.forms {
-            let line = format!("{} {}", command.name, form.replace("ID", "12").replace("[STATUS]", "failed"));
+            let line = format!(
+                "{} {}",
+                command.name,
+                form.replace("ID", "12").replace("[STATUS]", "failed").replace("[TOKENS]", "9")
+            );
             assert!(parse(&line).is_ok(), "{line}");
         }
     }
