@@ -36,12 +36,15 @@
 //! * [`api`] translates HTTP into requests and back. [`client`] is its other end; every surface uses it, so that
 //!   none can do more than the API allows. [`ancestry`] tells a task from its owner.
 //! * [`cli`], [`chat`] and [`render`] are what people see; the REPL is in `bots/repl.rs`, outside the library.
-//! * [`claude`] wraps `claude` inside tasks and reads what it reports; [`mcp`] is how such a `claude` asks, and
-//!   [`action`] what its owner is shown of an action, and the digest that an approval is bound to.
-//! * Questions are decided in `core/questions.rs`: one arbiter, whose answer is on disk before anybody is told. The
+//! * [`claude`] wraps `claude` inside tasks and reads what it reports; [`mcp`] is how such a `claude` asks, and how
+//!   other programs of the owner start tasks; [`action`] is what an owner is shown of an action, and the digest that an
+//!   approval is bound to.
+//! * Questions are decided in `core/questions.rs`: one arbiter, whose answer is on disk before anybody is told; what
+//!   is owed to bridges is in `core/notices.rs`. The
 //!   Telegram bridge is in `bots/telegram.rs`, outside the library; what it shares with the daemon beside the API is
 //!   in [`bridge`].
-//! * [`agent`] has parts of agents that will run inside the daemon: models, tools, and teams. Nothing uses it yet.
+//! * [`agent`] has parts of agents that will run inside the daemon: models, tools, MCP servers, and teams. Nothing
+//!   uses it yet.
 //! * [`config`], [`workspace`], [`trust`] and [`doctor`]: settings, the `.octo/` folder and its lock, what came
 //!   with a clone, and what may be wrong with the surroundings.
 //!

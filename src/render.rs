@@ -5,20 +5,25 @@
 
 use crate::task::{Status, Task};
 
+mod answer;
 mod details;
 mod duration;
 mod notice;
 mod question;
 mod report;
+mod rows;
 pub mod sanitize;
 mod table;
+mod tongue;
 
+pub use answer::{answer_of, outcome, who};
 pub use details::{Tail, details};
 pub use duration::{BadDuration, ago, duration, parse_duration};
 pub use notice::{digest, notice};
-pub use question::{Room, Tongue, answer_of, open_questions, outcome, question, question_line, subject, waiting, who};
+pub use question::{Room, open_questions, question, question_line, subject, waiting};
 pub use report::report;
 pub use table::{ListLimits, Shown, list};
+pub use tongue::Tongue;
 
 /// What the reader's terminal can show, and what time it is for them.
 #[derive(Debug, Clone)]

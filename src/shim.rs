@@ -30,6 +30,8 @@
 //!    cannot write it tries again each second and holds its lock until it can. Poke `x` comes before the
 //!    syncs, the lock falls after them, and then the poke socket closes.
 //!
+//! A shim for a program that is *not* to outlive the daemon is a tether (`shim/tether.rs`).
+//!
 //! In builds with debug assertions `OCTO_SHIM_HOLD=before_lock|before_claim|before_exit` makes it stop
 //! itself there, for tests; the variable never reaches the command.
 
@@ -52,6 +54,7 @@ mod child;
 mod nursery;
 mod record;
 mod sys;
+mod tether;
 mod tree;
 
 use args::Args;
@@ -59,6 +62,7 @@ use child::{Child, Plan};
 use record::Folder;
 
 pub use nursery::nursery;
+pub use tether::{TETHER, tether};
 
 /// How long what a command left behind may take to go, after TERM.
 const GRACE_AT_END: Duration = Duration::from_secs(5);
@@ -174,8 +178,13 @@ impl Shim<'_> {
 
     fn make_child(&self, folder: &Folder, umask: Mode) -> io::Result<(File, Child)> {
         let log = folder.open_log()?;
-        let plan =
-            Plan { argv: &self.args.argv, cwd: &self.args.cwd, log: &log, umask, open_files: self.args.open_files };
+        let plan = Plan {
+            argv: &self.args.argv,
+            cwd: &self.args.cwd,
+            log: Some(&log),
+            umask,
+            open_files: self.args.open_files,
+        };
         let child = Child::fork(&plan, &[self.lock, &self.pokes.0])?;
         // A shim that lives long should not keep a folder busy that its owner may want to unmount.
         let _ = std::env::set_current_dir("/");

@@ -580,6 +580,21 @@ impl Task {
         self.thread_id.starts_with(CHAT)
     }
 
+    /// About how many bytes the record has as JSON.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let overrides: usize = self.env_overrides.iter().map(|(k, v)| k.len() + v.len() + 6).sum();
+        let texts = [&self.command, &self.cwd, &self.prompt, &self.name, &self.result, &self.key];
+        let asked = |q: &Question| {
+            let choices: usize = q.choices.iter().map(|c| c.len() + 3).sum();
+            256 + q.text.len() + choices + q.action.as_ref().map_or(0, |a| 256 + a.what.len())
+        };
+        let asked: usize = self.questions.iter().map(asked).sum();
+        let answered: usize = self.answers.iter().map(|a| 128 + a.text.len()).sum();
+        let lists = self.history.len() + self.notices.len() + self.extra.len();
+        1024 + overrides + texts.iter().map(|text| text.len()).sum::<usize>() + asked + answered + 128 * lists
+    }
+
     /// What a list shows of the task: its name, else its command or prompt.
     #[must_use]
     pub fn title(&self) -> &str {

@@ -6,7 +6,7 @@
 #   bash tests/all.sh quick      without the dependencies' check and the end-to-end tests
 #
 # On a new machine it installs what it needs (as root: strace and e2fsprogs by apt-get; cargo-deny by cargo;
-# claude, its mock and Node.js by npm).
+# claude, its mock, a Telegram Bot API server and Node.js by npm).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS

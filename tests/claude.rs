@@ -398,7 +398,7 @@ fn octo_mcp_serves_until_its_input_ends_and_prints_nothing_else() {
         serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}),
         serde_json::json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"}),
     ];
-    for (task, tools) in [(None, 0), (Some(workspace.path()), 2)] {
+    for (task, tools) in [(None, 5), (Some(workspace.path()), 2)] {
         let (answers, output) = mcp(task, &lines);
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
         assert_eq!(answers.len(), 2, "{answers:?}");

@@ -539,6 +539,20 @@ fn a_failed_save_of_an_end_is_tried_again_and_told_once() {
 }
 
 #[test]
+fn a_store_that_can_save_again_is_found_out_with_nothing_to_save() {
+    let mut lab = Lab::new(1);
+    let id = lab.start("a");
+    lab.pass(2);
+    // The cancel, and the first look whether there is room again.
+    lab.store.fail_next(2);
+    assert!(lab.ask(Ask::Stop { id, reason: String::new() }).is_err());
+    lab.pass(3);
+    assert!(!lab.engine.core.status_report().degraded.is_empty());
+    lab.pass(3);
+    assert_eq!(lab.engine.core.status_report().degraded, "");
+}
+
+#[test]
 fn a_failed_cancel_is_refused_and_changes_nothing() {
     let mut lab = Lab::new(1);
     let id = lab.start("a");

@@ -169,10 +169,12 @@ async fn unknown_program(command: &str) -> Option<String> {
 
 fn prose(word: &str, command: &str) -> Refused {
     let message = format!("`{word}` is no program, builtin or function, so nothing was started");
-    let hint = format!(
-        "a job in plain words needs an agent, and agents are not in this version of Octo; to run it as a command all the same: /bg sh -c {}",
-        shell_words::quote(command)
-    );
+    let why = if word == "claude" {
+        "Claude Code is not installed, or its folder is not in the PATH here"
+    } else {
+        "a job in plain words needs an agent, and agents are not in this version of Octo"
+    };
+    let hint = format!("{why}; to run it as a command all the same: /bg sh -c {}", shell_words::quote(command));
     Refused::new(RefusedCode::BadRequest, message).hint(hint)
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use octo::chat::{Argument, COMMANDS};
@@ -53,7 +54,7 @@ impl Editor {
             |e: ReadlineError| Refused::new(RefusedCode::Internal, format!("the terminal cannot be used: {e}"));
         let config = Config::builder().history_ignore_space(true).completion_type(CompletionType::List).build();
         let mut inner = rustyline::Editor::<Assistant, DefaultHistory>::with_config(config).map_err(failed)?;
-        inner.set_helper(Some(Assistant { known, terminal }));
+        inner.set_helper(Some(Assistant { known, terminal, empty: AtomicBool::new(false) }));
         let history = history.filter(|file| prepare_history(file).is_ok());
         if let Some(file) = &history {
             // A history that cannot be read is worth no more than starting anew.
@@ -117,6 +118,18 @@ fn read(editor: &mut rustyline::Editor<Assistant, DefaultHistory>, history: Opti
 struct Assistant {
     known: Arc<Mutex<Known>>,
     terminal: Terminal,
+    /// The hint on the screen is that of an empty line.
+    empty: AtomicBool,
+}
+
+impl Assistant {
+    /// The hint behind what was typed, as wide as there is room.
+    fn fitting(&self, line: &str) -> Option<Hint> {
+        let hint = hint(line, &known::lock(&self.known))?;
+        // A hint that wraps would jump about.
+        let room = (self.terminal.width)()?.checked_sub(PROMPT.len() + line.chars().count() + 1)?;
+        Some(Hint { shown: fit(&hint.shown, room), ..hint })
+    }
 }
 
 impl Completer for Assistant {
@@ -131,20 +144,27 @@ impl Hinter for Assistant {
     type Hint = Hint;
 
     fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<Hint> {
+        self.empty.store(line.is_empty(), Ordering::Relaxed);
         // On an empty line a hint could be taken for something typed, unless it is dim.
         if pos < line.len() || line.is_empty() && !self.terminal.colour {
             return None;
         }
-        let hint = hint(line, &known::lock(&self.known))?;
-        // A hint that wraps would jump about.
-        let room = (self.terminal.width)()?.checked_sub(PROMPT.len() + line.chars().count() + 1)?;
-        Some(Hint { shown: fit(&hint.shown, room), ..hint })
+        self.fitting(line)
     }
 }
 
 impl Highlighter for Assistant {
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
-        if self.terminal.colour { Cow::Owned(format!("\x1b[2m{hint}\x1b[0m")) } else { Cow::Borrowed(hint) }
+        if !self.terminal.colour {
+            return Cow::Borrowed(hint);
+        }
+        // A notice above the prompt does not make the editor ask for its hint again, but what waits is another by then.
+        let now = if self.empty.load(Ordering::Relaxed) {
+            self.fitting("").map_or_else(String::new, |hint| hint.shown)
+        } else {
+            hint.to_owned()
+        };
+        Cow::Owned(format!("\x1b[2m{now}\x1b[0m"))
     }
 }
 

@@ -14,6 +14,7 @@
 //! picks the next number at random, so that an old offset would confirm what nobody has read.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -180,7 +181,15 @@ impl<S: Source + Sync, I: Shelf + Sync, A: Apply + Sync> Receiver<S, I, A> {
                 if !claimed {
                     self.source.claim().await?;
                 }
-                self.source.updates(confirms).await
+                let mut updates = pin!(self.source.updates(confirms));
+                match tokio::time::timeout(HELD, &mut updates).await {
+                    Ok(batch) => batch,
+                    Err(_) => {
+                        // Who is kept waiting was let in: nobody need wait for the first message to know that.
+                        self.set(Polling::Well);
+                        updates.await
+                    }
+                }
             };
             let since = Instant::now();
             let batch = match backlog.meanwhile(asked).await {

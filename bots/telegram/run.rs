@@ -9,8 +9,9 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use octo::bridge::{Board, Candidate, Health};
 use octo::client::Client;
-use octo::command::Refused;
+use octo::command::{ListQuery, Refused};
 use octo::config::{QuietHours, Secret, TelegramRun};
+use octo::render;
 use octo::task::{Status, TaskId};
 use octo::workspace::Workspace;
 use teloxide::types::Me;
@@ -381,9 +382,22 @@ impl Bridge {
             held(&self.gate).set_allowed(self.users());
             self.news.send_modify(|n| *n += 1);
             tracing::info!(user = id, "a Telegram user was let in");
-            let html = "Welcome. This bot tells you when tasks end, and brings you their questions.\n".to_owned()
-                + &words::help();
+            let waiting = self.waiting().await;
+            let html = format!(
+                "Welcome. This bot tells you when tasks end, and brings you their questions.\n{waiting}{}",
+                words::help()
+            );
             self.run(message(id, html).into()).await;
+        }
+    }
+
+    /// A line about the questions that wait, some of them perhaps from before there was a bot.
+    async fn waiting(&self) -> String {
+        let query = ListQuery { limit: Some(1), ..ListQuery::default() };
+        let Ok(listing) = self.client.list(&query).await else { return String::new() };
+        match listing.active.iter().flat_map(|t| &t.questions).filter(|q| q.open).count() {
+            0 => String::new(),
+            n => format!("{}; /tasks lists them.\n", render::waiting(n)),
         }
     }
 

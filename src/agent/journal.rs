@@ -302,6 +302,37 @@ pub fn read(folder: &Path) -> Result<Option<Vec<Line>>, JournalError> {
     }
 }
 
+/// The journals of all runs, oldest first; the last one is the present one.
+///
+/// # Errors
+/// When one of them cannot be read or is damaged.
+pub fn read_all(folder: &Path) -> Result<Vec<Vec<Line>>, JournalError> {
+    let mut earlier: Vec<(u32, PathBuf)> = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let run = name.to_str().and_then(|n| n.strip_prefix("journal.run-")?.strip_suffix(".jsonl")?.parse().ok());
+        earlier.extend(run.map(|run| (run, entry.path())));
+    }
+    earlier.sort();
+    let mut all = Vec::new();
+    for (_, path) in earlier {
+        let bytes = std::fs::read(&path).map_err(|error| JournalError::Io { path: path.clone(), error })?;
+        all.push(parse(&bytes, &path)?.0);
+    }
+    all.extend(read(folder)?);
+    Ok(all)
+}
+
+/// Puts the journal of a run aside, so that the next run begins anew.
+///
+/// # Errors
+/// When it cannot be renamed.
+pub fn put_aside(folder: &Path, run: u32) -> Result<(), JournalError> {
+    let (from, to) = (folder.join(FILE), folder.join(format!("journal.run-{run}.jsonl")));
+    let renamed = std::fs::rename(&from, &to).and_then(|()| File::open(folder)?.sync_all());
+    renamed.map_err(|error| JournalError::Io { path: from, error })
+}
+
 /// The lines, and how many bytes of whole ones there are.
 fn parse(bytes: &[u8], path: &Path) -> Result<(Vec<Line>, usize), JournalError> {
     let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
@@ -320,4 +351,64 @@ fn parse(bytes: &[u8], path: &Path) -> Result<(Vec<Line>, usize), JournalError> 
         at += text.len();
     }
     Ok((lines, whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Line {
+        Line { at: Stamp::from_millis(7), entry: Entry::Ended { ok: true, text: text.to_owned() } }
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_a_torn_end_is_cut_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, lines) = Journal::open(dir.path()).unwrap();
+        assert!(lines.is_empty());
+        journal.append(&line("a")).unwrap();
+        journal.append(&line("b")).unwrap();
+        drop(journal);
+        let path = dir.path().join(FILE);
+        let whole = std::fs::read(&path).unwrap();
+        let first = whole.iter().position(|b| *b == b'\n').unwrap() + 1;
+        for cut in first..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert_eq!(read(dir.path()).unwrap().unwrap(), [line("a")], "cut at {cut}");
+            let (mut journal, lines) = Journal::open(dir.path()).unwrap();
+            assert_eq!(lines, [line("a")]);
+            journal.append(&line("c")).unwrap();
+            assert_eq!(read(dir.path()).unwrap().unwrap(), [line("a"), line("c")]);
+        }
+        // Its blocks may have reached the disk in another order: the length is there, and the end is not.
+        let mut holes = whole.clone();
+        holes[first + 3..whole.len() - 1].fill(0);
+        std::fs::write(&path, &holes).unwrap();
+        assert_eq!(Journal::open(dir.path()).unwrap().1, [line("a")]);
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_an_error_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let text = [line("a"), line("b"), line("c")].map(|l| serde_json::to_string(&l).unwrap() + "\n").concat();
+        let damaged = text.replacen("\"b\"", "\"b", 1);
+        std::fs::write(&path, &damaged).unwrap();
+        let error = Journal::open(dir.path()).unwrap_err();
+        assert!(matches!(error, JournalError::Damaged { line: 2, .. }), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), damaged);
+    }
+
+    #[test]
+    fn journals_of_earlier_runs_come_first() {
+        let dir = tempfile::tempdir().unwrap();
+        for (run, text) in [(1, "one"), (2, "two"), (10, "ten")] {
+            Journal::open(dir.path()).unwrap().0.append(&line(text)).unwrap();
+            put_aside(dir.path(), run).unwrap();
+        }
+        assert_eq!(read(dir.path()).unwrap(), None);
+        Journal::open(dir.path()).unwrap().0.append(&line("now")).unwrap();
+        let all = read_all(dir.path()).unwrap();
+        assert_eq!(all, [[line("one")], [line("two")], [line("ten")], [line("now")]]);
+    }
 }

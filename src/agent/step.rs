@@ -413,11 +413,11 @@ impl State {
             })
             .collect();
         let complete = said.calls.iter().filter(|c| done.contains(&c.id.as_str()));
-        let summary = complete.filter_map(|c| match tools::parse(&c.name, &c.arguments) {
+        let mut summary = complete.filter_map(|c| match tools::parse(&c.name, &c.arguments) {
             Ok(Call::TaskComplete(args)) => Some(args.summary),
             _ => None,
         });
-        match summary.last() {
+        match summary.next_back() {
             Some(text) if !self.setup.chat => Act::End { ok: true, text, is_noted: false },
             _ => Act::Model,
         }

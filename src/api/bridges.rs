@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::extract::Unread;
 use super::notices::rung;
 use super::peer::surface;
-use super::read::{json, weight};
+use super::read::json;
 use super::{Error, Peer, Rights, State, bad_input, wait_of};
 use crate::command::{NoticeItem, Owed, Receipts, Refused, RefusedCode};
 use crate::supervisor::core::Ask;
@@ -41,7 +41,7 @@ pub(super) async fn owed(
         let bridge = query.bridge.clone();
         let (found, total) = state.supervisor.query(move |core| core.owed(&bridge, PAGE)).await?;
         if !found.is_empty() || tokio::time::Instant::now() >= deadline {
-            let bytes = found.iter().map(|(_, task)| weight(task)).sum();
+            let bytes = found.iter().map(|(_, task)| task.weight()).sum();
             let notices = found.into_iter().map(|(notice, task)| NoticeItem { notice, task }).collect();
             return Ok(json(bytes, Owed { notices, total }).await?);
         }

@@ -10,7 +10,7 @@ use futures_util::stream;
 use tokio::sync::mpsc;
 
 use super::State;
-use super::read::{blocking, json, weight};
+use super::read::{blocking, json};
 use crate::command::{Listing, Refused};
 use crate::supervisor::core::Page;
 use crate::task::Task;
@@ -25,7 +25,7 @@ const AHEAD: usize = 2;
 pub(super) async fn answer(state: State, page: Page) -> Result<Response, Refused> {
     if page.history.len().max(page.active.len()) <= PIECE {
         let history = state.read_history(page.history).await?;
-        let bytes = page.active.iter().chain(&history).map(weight).sum();
+        let bytes = page.active.iter().chain(&history).map(Task::weight).sum();
         return json(bytes, Listing { active: page.active, history, next: page.next, total: page.total }).await;
     }
     let (out, pieces) = mpsc::channel::<io::Result<Bytes>>(AHEAD);

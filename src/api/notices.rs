@@ -9,9 +9,10 @@ use serde::Deserialize;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::Instant;
 
-use super::read::{json, weight};
+use super::read::json;
 use super::{Error, Peer, Rights, State, bad_input, wait_of};
 use crate::command::{NoticeItem, NoticePage, Refused, RefusedCode};
+use crate::supervisor::core::PAGE_BYTES;
 use crate::supervisor::{Event, leaving};
 
 /// Notices on one page.
@@ -43,7 +44,7 @@ pub(super) async fn notices(
     loop {
         let page = state.page(after).await?;
         if !page.notices.is_empty() || query.wait.is_none() {
-            let bytes = page.notices.iter().map(|item| weight(&item.task)).sum();
+            let bytes = page.notices.iter().map(|item| item.task.weight()).sum();
             return Ok(json(bytes, page).await?);
         }
         if !rung(&mut bell, deadline).await? {
@@ -80,6 +81,7 @@ impl State {
     async fn page(&self, after: u64) -> Result<NoticePage, Refused> {
         let (found, more) = self.supervisor.query(move |core| core.notices_after(after, PAGE)).await?;
         let mut page = NoticePage { cursor: after, more, ..NoticePage::default() };
+        let mut bytes = 0;
         for (seq, id) in found {
             let task = match self.record(id).await {
                 Ok(task) => task,
@@ -94,6 +96,11 @@ impl State {
                     continue;
                 }
             };
+            bytes += task.weight();
+            if bytes > PAGE_BYTES && !page.notices.is_empty() {
+                page.more = true;
+                break;
+            }
             page.cursor = seq;
             if let Some(notice) = task.notices.iter().find(|n| n.seq == seq).cloned() {
                 page.notices.push(NoticeItem { notice, task });

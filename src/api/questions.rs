@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::extract::{Named, Unread};
 use super::peer::surface;
-use super::read::{blocking, json, weight};
+use super::read::{blocking, json};
 use super::{Error, Peer, Rights, State, bad_input, json_or_default, wait_of};
 use crate::action;
 use crate::command::{ActionRequest, QuestionRequest, QuestionState, Refused, RefusedCode, ResumeRequest, TaskRef};
@@ -144,7 +144,8 @@ pub(super) async fn look(
 }
 
 impl State {
-    /// The question when it is closed, or as it stands when the time is up.
+    /// The question when it is closed, or as it stands when the time is up. An answer that is not on disk yet is told
+    /// to nobody.
     async fn await_answer(
         &self,
         id: TaskId,
@@ -163,7 +164,7 @@ impl State {
             let task = self.record(id).await?;
             let found = find(&task, question).ok_or_else(|| no_such_question(id, question))?;
             if !found.question.open || tokio::time::Instant::now() >= deadline {
-                return self.saved(id, found).await;
+                return Ok(found);
             }
             let slice = deadline.min(tokio::time::Instant::now() + PRESENT);
             tokio::select! {
@@ -175,22 +176,6 @@ impl State {
                 }
                 () = async { drop(left.wait_for(|left| *left).await) } => return Err(leaving()),
                 () = tokio::time::sleep_until(slice) => {}
-            }
-        }
-    }
-
-    /// An answer that is not on disk yet is told to nobody.
-    async fn saved(&self, id: TaskId, found: QuestionState) -> Result<QuestionState, Refused> {
-        if found.question.open {
-            return Ok(found);
-        }
-        let qid = found.question.id.clone();
-        let fits: Fits = Arc::new(move |task: &Task| find(task, &qid).is_none_or(|found| !found.question.open));
-        match self.supervisor.when(id, fits).await? {
-            Some(task) => Ok(find(&task, &found.question.id).unwrap_or(found)),
-            None => {
-                let task = self.record(id).await?;
-                Ok(find(&task, &found.question.id).unwrap_or(found))
             }
         }
     }
@@ -228,11 +213,11 @@ pub(super) async fn resume(
             .into());
     }
     match state.supervisor.ask(peer.actor(surface(&headers)), Ask::Answer { id, request }).await? {
-        Reply::Task(task) => Ok(json(weight(&task), task).await?),
+        Reply::Task(task) => Ok(json(task.weight(), task).await?),
         // It was answered by this very request, and the task has been put away since.
         Reply::Done => {
             let task = state.record(id).await?;
-            Ok(json(weight(&task), task).await?)
+            Ok(json(task.weight(), task).await?)
         }
         Reply::Started(_) | Reply::Question(_) | Reply::Ids(_) | Reply::Reserved(_) => {
             Err(super::tasks::unexpected().into())

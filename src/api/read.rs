@@ -87,14 +87,6 @@ pub(super) async fn json<T: Serialize + Send + 'static>(bytes: usize, answer: T)
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
-/// About how long a record is as JSON.
-pub(super) fn weight(task: &Task) -> usize {
-    let overrides: usize = task.env_overrides.iter().map(|(k, v)| k.len() + v.len() + 6).sum();
-    let texts = [&task.command, &task.cwd, &task.prompt, &task.name, &task.result, &task.key];
-    let lists = task.history.len() + task.notices.len() + task.questions.len() + task.extra.len();
-    1024 + overrides + texts.iter().map(|text| text.len()).sum::<usize>() + 128 * lists
-}
-
 /// Runs what may last (files, long JSON) off the thread that serves everybody.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
     tokio::task::spawn_blocking(work)

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc};
 
-use super::read::{LONG, blocking, weight};
+use super::read::{LONG, blocking};
 use super::{Error, Peer, Rights, State, bad_input, logs};
 use crate::command::{ListQuery, Refused, TaskRef};
 use crate::supervisor::Event;
@@ -116,7 +116,7 @@ impl Session {
         let page = self.state.supervisor.query(|core| (core.list(&ListQuery::default()), core.notice_seq())).await;
         let (page, cursor) = page.map_err(|_| Over)?;
         let history = self.state.read_history(page.history).await.map_err(|_| Over)?;
-        let bytes = page.active.iter().chain(&history).map(weight).sum();
+        let bytes = page.active.iter().chain(&history).map(crate::task::Task::weight).sum();
         let snapshot = move || {
             json!({
                 "type": "snapshot", "active": page.active, "history": history, "next": page.next,
@@ -131,7 +131,7 @@ impl Session {
             Ok(Event::Task { id }) => match self.state.record(id).await {
                 // Who talks to the supervisor agent follows its log.
                 Ok(task) if task.is_chat() => Ok(()),
-                Ok(task) => self.send_long(weight(&task), move || json!({ "type": "task", "task": task })).await,
+                Ok(task) => self.send_long(task.weight(), move || json!({ "type": "task", "task": task })).await,
                 Err(_) => self.send(&json!({ "type": "removed", "id": id })).await,
             },
             Ok(Event::Notice { seq }) => self.notice(seq).await,
@@ -145,7 +145,7 @@ impl Session {
         let Some((_, id)) = found.map_err(|_| Over)?.first().copied() else { return Ok(()) };
         let Ok(task) = self.state.record(id).await else { return Ok(()) };
         let Some(notice) = task.notices.iter().find(|n| n.seq == seq).cloned() else { return Ok(()) };
-        let bytes = weight(&task);
+        let bytes = task.weight();
         self.send_long(bytes, move || json!({ "type": "notice", "notice": notice, "task": task })).await
     }
 

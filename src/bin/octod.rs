@@ -8,6 +8,8 @@ use clap::Parser;
 mod changes;
 #[path = "octod/mcp.rs"]
 mod mcp;
+#[path = "octod/replay.rs"]
+mod replay;
 #[path = "octod/run.rs"]
 mod run;
 #[path = "../../bots/telegram.rs"]
@@ -36,12 +38,18 @@ struct Args {
 enum Instead {
     /// The MCP server on standard input and output
     Mcp,
+    /// Tells what happened in a task, step by step
+    Replay {
+        /// The task: its id, a prefix of it, or its number
+        id: String,
+    },
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match args.instead {
+    let result = match &args.instead {
         Some(Instead::Mcp) => mcp::serve(&args),
+        Some(Instead::Replay { id }) => replay::print(&args, id),
         None if args.detach => run::detach(&args),
         None => run::daemon(&args),
     };

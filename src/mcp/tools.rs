@@ -1,7 +1,9 @@
 //! The tools as the client's model sees them.
 
-use rmcp::model::{JsonObject, MetaObject, Tool};
+use rmcp::model::{JsonObject, MetaObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
+
+use crate::agent::tools as agent_tools;
 
 /// Asks the owner a question.
 pub(super) const ESCALATE: &str = "escalate_question";
@@ -13,6 +15,18 @@ pub(super) fn inside_task(permissions: bool) -> Vec<Tool> {
     let mut tools = vec![escalate_question()];
     tools.extend(permissions.then(permission));
     tools
+}
+
+/// The tools for background tasks, as agents have them.
+pub(super) fn of_tasks() -> Vec<Tool> {
+    let known = super::tasks::NAMES.iter().filter_map(|name| agent_tools::find(name));
+    known.map(|row| Tool::new(row.name, row.about, object(row.schema())).with_annotations(hints(row))).collect()
+}
+
+fn hints(row: &agent_tools::Tool) -> ToolAnnotations {
+    let reads = row.class == agent_tools::Class::Read;
+    // A client may ask its user before it starts or ends something.
+    ToolAnnotations::new().read_only(reads).destructive(!reads).open_world(false)
 }
 
 fn escalate_question() -> Tool {

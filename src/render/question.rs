@@ -1,67 +1,17 @@
 //! Questions as people read and answer them.
 
-use jiff::tz::TimeZone;
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
+use super::rows::{cut, diff_rows};
+use super::tongue::Tongue;
 use super::{Paint, View, ago, count, duration, fit, name_of, sanitize, status_paint};
-use crate::task::{Action, Answer, Closed, Question, Stamp, Status, Task};
+use crate::task::{Action, Question, Status, Task};
 
 /// The most choices that are listed, but where all of a question is shown.
 const CHOICES_MAX: usize = 24;
 
-/// The widest choice that the line to type shows by its words.
-const CHOICE_TYPED: usize = 40;
-
 /// The most questions that [`open_questions`] shows in full.
 const OPEN_MAX: usize = 5;
-
-/// In whose words a reader is told what to type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tongue {
-    /// The command line's: `octo task c4b1e09a`.
-    Shell,
-    /// The chat's: `/task 12`.
-    Chat,
-}
-
-impl Tongue {
-    /// What shows a task.
-    #[must_use]
-    pub fn task(self, task: &Task) -> String {
-        match self {
-            Tongue::Shell => format!("octo task {}", task.id),
-            Tongue::Chat if task.number == 0 => format!("/task {}", task.id),
-            Tongue::Chat => format!("/task {}", task.number),
-        }
-    }
-
-    /// What shows all of a task's output.
-    #[must_use]
-    pub fn logs(self, task: &Task) -> String {
-        format!("{} logs", self.task(task))
-    }
-
-    /// What answers a question, with the first of its choices as the answer. A shell's line names the question, so
-    /// that it cannot answer the next one; a chat's does where the answer could be meant for another one.
-    #[must_use]
-    pub fn answer(self, task: &Task, question: &Question) -> String {
-        let several = task.questions.iter().filter(|q| q.open).count() > 1;
-        let named = self == Tongue::Shell || several || question.is_permission();
-        let id = if named { format!(" --question {}", sanitize::line(&question.id)) } else { String::new() };
-        let answer = question.choices.first().map_or_else(|| "ANSWER".to_owned(), |choice| self.typed(choice));
-        format!("{} resume{id} {answer}", self.task(task))
-    }
-
-    /// The first choice as it is typed: its words, or its number where those are awkward.
-    fn typed(self, choice: &str) -> String {
-        let awkward = sanitize::line(choice) != choice || choice.starts_with('-') || choice.width() > CHOICE_TYPED;
-        match self {
-            _ if awkward || choice.is_empty() => "1".to_owned(),
-            Tongue::Shell => shell_words::quote(choice).into_owned(),
-            Tongue::Chat => choice.to_owned(),
-        }
-    }
-}
 
 /// How much of a question is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,43 +29,6 @@ impl Room {
     pub const WAITING: Room = Room { text: 4, action: 8 };
     /// All of it.
     pub const ALL: Room = Room { text: usize::MAX, action: usize::MAX };
-}
-
-/// Text cut into rows, and how many of them are left out.
-struct Rows {
-    shown: Vec<String>,
-    left: usize,
-}
-
-/// Cuts a clean text into rows of the width: at words, or, where every character counts, anywhere.
-fn rows(text: &str, width: Option<usize>, at_words: bool, max: usize) -> Rows {
-    let mut all = Vec::new();
-    for line in text.trim_end().lines() {
-        wrap(&line.replace('\t', "    "), width.unwrap_or(usize::MAX), at_words, &mut all);
-    }
-    let left = all.len().saturating_sub(max);
-    all.truncate(max);
-    Rows { shown: all, left }
-}
-
-fn wrap(line: &str, width: usize, at_words: bool, rows: &mut Vec<String>) {
-    let mut row = String::new();
-    let mut used = 0;
-    for c in line.chars() {
-        let columns = c.width().unwrap_or(0);
-        if used + columns > width && !row.is_empty() {
-            let gap = row.rfind(' ').filter(|i| at_words && c != ' ' && !row[..*i].trim().is_empty());
-            let rest = gap.map_or_else(String::new, |i| row.split_off(i + 1));
-            if gap.is_some() {
-                row.pop();
-            }
-            rows.push(std::mem::replace(&mut row, rest));
-            used = row.width();
-        }
-        row.push(c);
-        used += columns;
-    }
-    rows.push(row);
 }
 
 /// What stands under a question's first line: its text or its action, its choices, and how to answer.
@@ -148,7 +61,7 @@ impl Block<'_> {
         if self.question.action.as_ref().is_some_and(usual) {
             return Vec::new();
         }
-        let text = rows(&sanitize::text(&self.question.text), width, true, self.room.text);
+        let text = cut(&sanitize::text(&self.question.text), width, true, self.room.text);
         let mut lines: Vec<String> = text.shown.iter().map(|row| self.view.paint(Paint::Yellow, row)).collect();
         lines.extend(self.more(text.left));
         lines
@@ -197,36 +110,6 @@ impl Block<'_> {
         let line = format!("… {}: {} shows all", count(left, "more line"), self.tongue.task(self.task));
         (left > 0).then(|| self.view.paint(Paint::Bold, &line))
     }
-}
-
-struct DiffRows {
-    shown: Vec<(Option<Paint>, String)>,
-    left: usize,
-}
-
-/// Rows with the colour that their line has in a diff.
-fn diff_rows(text: &str, width: Option<usize>, max: usize) -> DiffRows {
-    let mut shown = Vec::new();
-    let mut left = 0;
-    for line in text.trim_end_matches('\n').lines() {
-        let paint = match line.as_bytes().first() {
-            Some(b'+') => Some(Paint::Green),
-            Some(b'-') => Some(Paint::Red),
-            Some(b'@') => Some(Paint::Cyan),
-            _ => None,
-        };
-        let cut = rows_of_line(line, width);
-        let room = max.saturating_sub(shown.len()).min(cut.len());
-        left += cut.len() - room;
-        shown.extend(cut.into_iter().take(room).map(|row| (paint, row)));
-    }
-    DiffRows { shown, left }
-}
-
-fn rows_of_line(line: &str, width: Option<usize>) -> Vec<String> {
-    let mut out = Vec::new();
-    wrap(&line.replace('\t', "    "), width.unwrap_or(usize::MAX), false, &mut out);
-    out
 }
 
 /// What a question is, behind the task's name: `asks`, `wants to use Bash`.
@@ -316,53 +199,11 @@ pub fn question_line(question: &Question) -> String {
     format!("{text}  [{}]", choices.join(" / "))
 }
 
-/// The answer to a question of a task.
-#[must_use]
-pub fn answer_of<'a>(task: &'a Task, question: &str) -> Option<&'a Answer> {
-    task.answers.iter().rev().find(|a| a.question == question)
-}
-
-/// What became of a closed question: `answered by Telegram at 12:03: yes`.
-#[must_use]
-pub fn outcome(task: &Task, question: &Question, view: &View, tz: &TimeZone) -> String {
-    match (answer_of(task, &question.id), question.closed) {
-        (Some(answer), _) => {
-            let at = clock(&answer.at, view.now, tz);
-            let at = if at.is_empty() { at } else { format!(" at {at}") };
-            format!("answered by {}{at}: {}", who(&answer.by), sanitize::line(&answer.text))
-        }
-        (None, Some(Closed::NoAnswer)) => "got no answer in time".to_owned(),
-        (None, Some(Closed::TaskEnded)) => "was not answered before its run ended".to_owned(),
-        (None, Some(Closed::Answered) | None) => "was closed".to_owned(),
-    }
-}
-
-/// Who answered, in a word.
-#[must_use]
-pub fn who(by: &str) -> String {
-    match by.split_once(':').map_or(by, |(surface, _)| surface) {
-        "repl" => "REPL".to_owned(),
-        "cli" => "the command line".to_owned(),
-        "api" => "the API".to_owned(),
-        "panel" => "the panel".to_owned(),
-        "telegram" => "Telegram".to_owned(),
-        "" => "somebody".to_owned(),
-        _ => sanitize::line(by),
-    }
-}
-
-/// The local time of day; with its date when that is not today's. Empty without a time.
-pub(super) fn clock(stamp: &Stamp, now: i64, tz: &TimeZone) -> String {
-    let local = |ms: i64| jiff::Timestamp::from_millisecond(ms).ok().map(|t| t.to_zoned(tz.clone()));
-    let Some(at) = stamp.millis().and_then(local) else { return String::new() };
-    let today = local(now).is_some_and(|now| now.date() == at.date());
-    at.strftime(if today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fixtures::{NOW, permission, task};
     use super::*;
+    use crate::task::Stamp;
 
     fn view(width: usize) -> View {
         View { width: Some(width), colour: false, now: NOW }
@@ -458,26 +299,6 @@ mod tests {
     }
 
     #[test]
-    fn the_line_to_type_is_one_that_works() {
-        let mut task = task(9, Status::Paused);
-        let line = |task: &Task| [Tongue::Chat, Tongue::Shell].map(|t| t.answer(task, &task.questions[0]));
-        assert_eq!(line(&task), ["/task 9 resume yes", "octo task c4b1e009 resume --question q1 yes"]);
-        for (choice, chat, shell) in [
-            ("a b", "a b", "'a b'"),
-            ("-f", "1", "1"),
-            ("two\nlines", "1", "1"),
-            ("\x1b[2Jx", "1", "1"),
-            ("", "1", "1"),
-        ] {
-            choice.clone_into(&mut task.questions[0].choices[0]);
-            assert_eq!(
-                line(&task),
-                [format!("/task 9 resume {chat}"), format!("octo task c4b1e009 resume --question q1 {shell}")]
-            );
-        }
-    }
-
-    #[test]
     fn what_waits_is_listed_oldest_first_and_counted() {
         let mut old = task(12, Status::Paused);
         old.questions[0].asked_at = Stamp::from_millis(NOW - 3_600_000);
@@ -499,27 +320,5 @@ mod tests {
         let many = vec![old; 9];
         let told = open_questions(&many, Tongue::Chat, &view(80));
         assert!(told.ends_with("… 4 more questions: /tasks lists them\n"), "{told}");
-    }
-
-    #[test]
-    fn an_outcome_names_who_and_when() {
-        let mut task = task(9, Status::Running);
-        task.questions = super::super::fixtures::task(9, Status::Paused).questions;
-        task.questions[0].open = false;
-        let told = |task: &Task| outcome(task, &task.questions[0], &view(80), &TimeZone::UTC);
-        task.questions[0].closed = Some(Closed::NoAnswer);
-        assert_eq!(told(&task), "got no answer in time");
-        task.questions[0].closed = Some(Closed::Answered);
-        let answer = |by: &str, ago: i64| Answer {
-            question: "q1".into(),
-            text: "yes\x1b[2J".into(),
-            by: by.into(),
-            at: Stamp::from_millis(NOW - ago),
-            ..Answer::default()
-        };
-        task.answers = vec![answer("telegram:4711", 120_000)];
-        assert_eq!(told(&task), "answered by Telegram at 09:58: yes");
-        task.answers = vec![answer("repl", 86_400_000)];
-        assert_eq!(told(&task), "answered by REPL at 2025-11-19 10:00: yes");
     }
 }

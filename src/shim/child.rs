@@ -21,7 +21,8 @@ const INTERRUPTS: usize = 32;
 pub(super) struct Plan<'a> {
     pub(super) argv: &'a [CString],
     pub(super) cwd: &'a Path,
-    pub(super) log: &'a File,
+    /// Where its output goes. `None`: it has the shim's own standard streams, and dies with the shim.
+    pub(super) log: Option<&'a File>,
     /// The mask for new files that the shim was started with; its own is stricter.
     pub(super) umask: Mode,
     pub(super) open_files: Option<u64>,
@@ -142,9 +143,13 @@ fn prepare(plan: &Plan<'_>) -> io::Result<()> {
     if let Some(limit) = plan.open_files {
         sys::limit_open_files(limit)?;
     }
+    let Some(log) = plan.log else {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        return Ok(());
+    };
     // Its standard input is the shim's: `/dev/null`.
-    rustix::stdio::dup2_stdout(plan.log)?;
-    rustix::stdio::dup2_stderr(plan.log)?;
+    rustix::stdio::dup2_stdout(log)?;
+    rustix::stdio::dup2_stderr(log)?;
     Ok(())
 }
 

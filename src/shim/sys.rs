@@ -22,7 +22,7 @@ const IGNORED: [Signal; 7] = [
 ];
 
 /// The signals that the shim waits for.
-fn awaited() -> SigSet {
+pub(super) fn awaited() -> SigSet {
     [Signal::SIGCHLD, Signal::SIGTERM].into_iter().collect()
 }
 

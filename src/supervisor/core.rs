@@ -40,6 +40,7 @@ mod watches;
 pub use batch::{Batch, Effect, Saved};
 pub use commands::{Ask, NewTask, Reply};
 pub use judge::FOLD_AGAIN_MS;
+pub use notices::PAGE_BYTES;
 pub use query::{Page, Resolved, list_cursor};
 pub use questions::{NewQuestion, state_of};
 
@@ -339,6 +340,8 @@ pub struct Core {
     taking_back: BTreeMap<TaskId, u64>,
     /// Why the store could not save, while it cannot.
     degraded: String,
+    /// When it is tried whether the store can save again, milliseconds since boot.
+    probe_at: Option<u64>,
     pending: batch::Pending,
     /// Environments that the present batch must store first.
     envs: BTreeMap<String, Env>,
@@ -379,6 +382,7 @@ impl Core {
             removing: BTreeMap::new(),
             taking_back: BTreeMap::new(),
             degraded: String::new(),
+            probe_at: None,
             pending: batch::Pending::default(),
             envs: BTreeMap::new(),
             problems: Vec::new(),
@@ -435,7 +439,7 @@ impl Core {
         }
         let timer = self.timers.first().map(|(due, _)| *due);
         let removals = self.removing.values().chain(self.taking_back.values()).copied();
-        timer.into_iter().chain(removals).chain(self.leisure.due()).min()
+        timer.into_iter().chain(removals).chain(self.leisure.due()).chain(self.probe_at).min()
     }
 
     fn set_due(&mut self, id: TaskId, due: Option<u64>) {

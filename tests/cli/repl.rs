@@ -74,6 +74,20 @@ fn ctrl_c_clears_the_line_and_ctrl_d_leaves_while_tasks_go_on() {
     assert!(fake.facts().starts.is_empty());
 }
 
+/// Several lines in one read: somebody types ahead, or pastes into a terminal that does not mark it.
+#[test]
+fn what_was_typed_ahead_is_not_lost() {
+    let mut fake = Fake::new();
+    fake.serve();
+    fake.runs("sleep 60");
+    let mut repl = open(&fake);
+    repl.send("/task 1\r/help\r/quit\r").unwrap();
+    repl.expect("started").unwrap();
+    repl.expect("leaves; tasks go on").unwrap();
+    repl.expect("Bye.").unwrap();
+    repl.expect(Eof).unwrap();
+}
+
 #[test]
 fn a_followed_log_comes_back_to_the_prompt_on_ctrl_c() {
     let mut fake = Fake::new();
@@ -320,4 +334,20 @@ fn open_questions_stand_first_whenever_somebody_comes_back() {
         repl.expect("octo> ").unwrap();
         leave(repl);
     }
+}
+
+#[test]
+fn how_many_questions_wait_is_true_after_a_notice() {
+    let mut fake = Fake::new();
+    fake.serve();
+    fake.runs("deploy.sh");
+    fake.runs("make test");
+    fake.asks(1, question("Deploy it?", &["yes", "no"]));
+    let mut repl = open(&fake);
+    repl.expect("1 question waits: /recap shows it").unwrap();
+    fake.asks(2, question("Go on?", &["yes", "no"]));
+    repl.expect("/task 2 resume yes").unwrap();
+    repl.expect("octo> ").unwrap();
+    repl.expect("2 questions wait: /recap shows them").unwrap();
+    leave(repl);
 }

@@ -1,4 +1,5 @@
-//! End to end: the real `claude` CLI against a local mock of the model API.
+//! End to end: the real `claude` CLI against a local mock of the model API, a phone at a Bot API server that is not
+//! ours, and the official inspector of MCP.
 //!
 //! These tests need programs from npm, so they run only when asked for:
 //!
@@ -12,10 +13,13 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod asks;
+mod botapi;
 #[path = "../telegram/fake.rs"]
 mod fake;
+mod inspector;
 mod main_job;
 mod mock;
 mod phone;
+mod telegram;
 mod world;
 mod wrapper;

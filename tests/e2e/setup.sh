@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the end-to-end tests need: the real claude, a mock of the model API, and Node.js for the mock.
+# Installs what the end-to-end tests need: the real claude, a mock of the model API, a Telegram Bot API server, the
+# inspector of MCP, and Node.js for the last three.
 #
 #   tests/e2e/setup.sh && cargo test --test e2e -- --ignored
 #
@@ -10,7 +11,9 @@ set -euo pipefail
 
 CLAUDE=@anthropic-ai/claude-code@2.1.329
 AIMOCK=@copilotkit/aimock@1.43.0
-NODE_MAJOR=22
+BOTAPI=telegram-test-api@4.2.1
+INSPECTOR=@modelcontextprotocol/inspector@2.12.0
+NODE_LEAST=2219 # 22.19, which the inspector wants
 NODE_VERSION=22.23.3
 
 cache=${OCTO_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/octo-e2e}
@@ -47,10 +50,12 @@ package() {
 
 package claude "$CLAUDE"
 package aimock "$AIMOCK"
+package inspector "$INSPECTOR"
+package botapi "$BOTAPI"
 
 node=$(command -v node || true)
-major=$([ -z "$node" ] && echo 0 || "$node" -p 'process.versions.node.split(".")[0]')
-if [ "$major" -lt "$NODE_MAJOR" ]; then
+version=$([ -z "$node" ] && echo 0 || "$node" -p 'process.versions.node.split(".").map(Number).reduce((major, minor, at) => at == 1 ? major * 100 + minor : major)')
+if [ "$version" -lt "$NODE_LEAST" ]; then
   package node "node-linux-$arch@$NODE_VERSION"
   node=$cache/node/node_modules/node-linux-$arch/bin/node
 fi
@@ -66,7 +71,9 @@ done
   printf 'export OCTO_E2E_CACHE=%q\n' "$cache"
   printf 'export OCTO_E2E_CLAUDE=%q\n' "$claude"
   printf 'export OCTO_E2E_NODE=%q\n' "$node"
+  printf 'export OCTO_E2E_INSPECTOR=%q\n' "$cache/inspector/node_modules/.bin/mcp-inspector"
   printf 'export OCTO_E2E_AIMOCK=%q\n' "$cache/aimock/node_modules/@copilotkit/aimock/dist/cli.js"
+  printf 'export OCTO_E2E_BOTAPI=%q\n' "$cache/botapi/node_modules/telegram-test-api"
 } > "$cache/env.new"
 mv "$cache/env.new" "$cache/env"
 cat "$cache/env"

@@ -29,6 +29,11 @@ impl World {
         World { dir, paths, mock }
     }
 
+    /// What `setup.sh` installed under this name.
+    pub(crate) fn program(&self, name: &str) -> &str {
+        &self.paths[name]
+    }
+
     pub(crate) fn work(&self) -> PathBuf {
         self.dir.path().join("work")
     }
@@ -51,6 +56,11 @@ impl World {
             .env("OCTO_E2E_HOME", self.dir.path().join("claude-home"))
             .env("OCTO_E2E_API", self.mock.url());
         command
+    }
+
+    /// The path of a program that `setup.sh` installed.
+    pub(crate) fn installed(&self, name: &str) -> &str {
+        &self.paths[name]
     }
 
     /// Runs `octo` to its end.
@@ -98,7 +108,7 @@ fn installed() -> BTreeMap<String, String> {
     let words = shell_words::split(&text).expect("the file of paths is shell text");
     let paths: BTreeMap<_, _> =
         words.iter().filter_map(|w| w.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    for name in ["OCTO_E2E_CLAUDE", "OCTO_E2E_NODE", "OCTO_E2E_AIMOCK"] {
+    for name in ["OCTO_E2E_CLAUDE", "OCTO_E2E_NODE", "OCTO_E2E_AIMOCK", "OCTO_E2E_BOTAPI", "OCTO_E2E_INSPECTOR"] {
         let found = paths.get(name).is_some_and(|path| Path::new(path).exists());
         assert!(found, "{name} of {} names no file; run tests/e2e/setup.sh again", file.display());
     }

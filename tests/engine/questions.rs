@@ -3,7 +3,7 @@
 use octo::command::{
     ActionRequest, Actor, QuestionRequest, QuestionState, Receipt, Receipts, RefusedCode, ResumeRequest,
 };
-use octo::supervisor::core::{Ask, Input, NewQuestion, Reply};
+use octo::supervisor::core::{Ask, Input, NewQuestion, PAGE_BYTES, Reply, Resolved};
 use octo::supervisor::engine::Out;
 use octo::task::{Closed, Delivery, NoticeKind, NotifyPolicy, Status, TaskId};
 
@@ -53,8 +53,16 @@ impl Lab {
 
     /// What the bridge has still to tell; it tells all of it.
     fn deliver(&mut self) -> Vec<(NoticeKind, String)> {
+        let mut told = self.deliver_page();
+        while self.engine.core.owed_count("telegram") > 0 {
+            told.extend(self.deliver_page());
+        }
+        told
+    }
+
+    fn deliver_page(&mut self) -> Vec<(NoticeKind, String)> {
         let (owed, total) = self.engine.core.owed("telegram", 1000);
-        assert_eq!(total, owed.len());
+        assert_eq!(total == 0, owed.is_empty());
         let receipts = owed
             .iter()
             .map(|(notice, task)| Receipt { task: task.id, seq: notice.seq, delivery: Delivery::Sent })
@@ -424,6 +432,41 @@ fn what_is_owed_is_told_as_it_is_on_disk_whatever_is_being_saved() {
     assert_eq!(lab.owed(), []);
 }
 
+/// Who reads by a cursor shall neither see what may not happen, nor be led past what will.
+#[test]
+fn what_is_shown_and_where_cursors_stand_is_on_disk() {
+    let (mut lab, id) = Lab::asking(1);
+    lab.question(id, question("x")).unwrap();
+    let first = lab.engine.core.notice_seq();
+    let shown = |lab: &Lab| match lab.engine.core.get(&octo::command::TaskRef(id.to_string())).unwrap() {
+        Resolved::Live(task) => task.questions[0].open,
+        Resolved::Settled(id) => panic!("{id} is not settled"),
+    };
+    let request = || ResumeRequest { answer: "yes".into(), question: Some("q1".into()), key: "k".into() };
+    for saved in [false, true] {
+        lab.put(900, Ask::Answer { id, request: request() });
+        assert!(shown(&lab));
+        assert_eq!((lab.engine.core.notice_seq(), lab.engine.core.notices_after(first, 9)), (first, (vec![], false)));
+        assert_eq!(lab.engine.core.notices_after(0, 9).0, [(first, id)]);
+        lab.store.fail_next(u64::from(!saved));
+        lab.turn();
+        assert_eq!(shown(&lab), !saved);
+    }
+    let second = lab.engine.core.notice_seq();
+    assert!(second > first);
+    assert_eq!(lab.engine.core.notices_after(first, 9).0, [(second, id)]);
+    // No end of the run can be saved, and the daemon dies of it.
+    lab.store.fail_next(20);
+    lab.finish(id, 0);
+    lab.pass(9);
+    let latest = lab.engine.core.notice_seq();
+    let mut lab = lab.reboot();
+    lab.store.fail_next(0);
+    lab.pass(5);
+    assert!(lab.status(id).is_ended());
+    assert_eq!(lab.engine.core.notices_after(latest, 9).0.len(), 1, "its notice comes after the cursor");
+}
+
 #[test]
 fn a_receipt_that_is_left_twice_is_saved_for_both_or_for_none() {
     let (mut lab, id) = Lab::asking(1);
@@ -490,6 +533,19 @@ fn very_many_questions_do_not_swell_the_record() {
         assert!(lab.engine.core.is_settled(id));
         lab.engine.core.check().unwrap();
     }
+}
+
+#[test]
+fn a_page_of_notices_of_a_large_record_is_no_larger_for_that() {
+    let (mut lab, id) = Lab::asking(1);
+    for n in 0..60 {
+        let text = "x".repeat(16 << 10);
+        lab.question(id, QuestionRequest { text, ..question(&n.to_string()) }).unwrap();
+    }
+    let (owed, total) = lab.engine.core.owed("telegram", 100);
+    let bytes: usize = owed.iter().map(|(_, task)| serde_json::to_vec(task).unwrap().len()).sum();
+    assert!(total == 60 && !owed.is_empty() && bytes < PAGE_BYTES * 5 / 4, "{} of {total}: {bytes}", owed.len());
+    assert_eq!(lab.deliver().len(), 60);
 }
 
 #[test]

@@ -92,6 +92,8 @@ fn a_phone_is_paired_by_a_code_from_the_terminal() {
     wait_for("the status to say that nobody is there", || {
         phone.world.status()["bridges"][0]["problem"].as_str().is_some_and(|p| p.contains("octo pair telegram"))
     });
+    let asks = phone.world.bg(&format!("{} ask 'Since when?'", phone.octo_inside()));
+    phone.world.until(&asks, "paused");
     let opened = phone.world.post("/bridges/telegram/pairing", &json!({})).json();
     let code = opened["code"].as_str().unwrap().to_owned();
     phone.fake.say(ANN, "ABCDEFGH");
@@ -99,9 +101,17 @@ fn a_phone_is_paired_by_a_code_from_the_terminal() {
     let candidate = phone.world.get("/bridges/telegram/pairing?wait=60").json();
     assert_eq!(candidate, json!({"id": ANN, "name": "Ann"}));
     assert_eq!(phone.world.post("/bridges/telegram/pairing/decision", &json!({"accept": true})).status, 200);
-    phone.message("Welcome");
+    let (_, welcome) = phone.message("Welcome");
+    assert!(welcome.contains("1 question waits"), "{welcome}");
     phone.world.kill_daemon();
     phone.world.start();
     phone.fake.say(ANN, "/tasks");
     phone.message("task");
+}
+
+#[test]
+fn a_poll_that_is_held_is_known_to_go_well() {
+    let phone = Phone::new(&[]);
+    wait_for("the bridge to poll", || phone.world.status()["bridges"][0]["health"] == "polling");
+    assert_eq!(phone.fake.calls_of("getUpdates").len(), 0, "the first poll was not answered yet");
 }

@@ -1,11 +1,13 @@
 //! `octod mcp`: the MCP server of `octo mcp`. Gathers its surroundings; what it does is in the library.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use octo::ancestry;
 use octo::client::{Client, Door};
 use octo::command::TaskRef;
 use octo::config::ClaudeBridge;
-use octo::mcp::{self, ClientDesk, Manner, Offer};
+use octo::mcp::{self, ClientDesk, Manner, Offer, Questions, Tasks};
+use octo::workspace::Workspace;
 use rmcp::transport::async_rw::AsyncRwTransport;
 
 use super::Args;
@@ -30,17 +32,34 @@ pub(crate) fn serve(args: &Args) -> Result<(), Failure> {
 }
 
 fn offer(args: &Args) -> Result<Offer<ClientDesk>, Failure> {
-    let Some(task) = set("OCTO_TASK_ID") else { return Ok(Offer::Nothing) };
     let workspace = found(args)?;
     let octod = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("octod"));
-    let client = Client::new(Door { workspace, octod, inside_task: true }, "mcp");
+    let task = own_task(&workspace);
+    let inside_task = task.is_some();
+    let client = Client::new(Door { workspace, octod, inside_task }, "mcp");
+    let Some(task) = task else { return Ok(Offer { questions: None, tasks: Some(Tasks::of_owner(client)) }) };
     let bridge = set("OCTO_CLAUDE_BRIDGE").and_then(|word| word.parse::<ClaudeBridge>().ok()).unwrap_or_default();
-    Ok(match bridge {
-        ClaudeBridge::Off => Offer::Nothing,
-        ClaudeBridge::Questions | ClaudeBridge::Full => {
-            Offer::Questions { desk: ClientDesk::new(client, TaskRef(task)), permissions: bridge == ClaudeBridge::Full }
-        }
-    })
+    let desk = ClientDesk::new(client.clone(), task.clone());
+    let questions = match bridge {
+        ClaudeBridge::Off => None,
+        ClaudeBridge::Questions => Some(Questions { desk, permissions: false }),
+        ClaudeBridge::Full => Some(Questions { desk, permissions: true }),
+    };
+    Ok(Offer { questions, tasks: Some(Tasks::of_task(client, task)) })
+}
+
+/// The task of this workspace that this process is part of, as its environment says, or else its ancestors.
+fn own_task(workspace: &Workspace) -> Option<TaskRef> {
+    let is_this = |root: &str| {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        real(Path::new(root)) == real(&workspace.root)
+    };
+    let named = set("OCTO_TASK_ID").filter(|_| set("OCTO_WORKSPACE").is_none_or(|root| is_this(&root)));
+    if let Some(id) = named {
+        return Some(TaskRef(id));
+    }
+    let above = ancestry::shims_above(std::process::id().cast_signed()).unwrap_or_default();
+    above.into_iter().find(|shim| shim.workspace == workspace.root).map(|shim| TaskRef(shim.task.to_string()))
 }
 
 fn set(name: &str) -> Option<String> {

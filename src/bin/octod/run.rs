@@ -199,6 +199,10 @@ fn prepare_process(args: &Args, workspace: &Workspace) -> Result<(), Failure> {
     let filter = std::env::var("OCTO_LOG").unwrap_or_else(|_| "info".to_owned());
     let filter =
         tracing_subscriber::EnvFilter::try_new(&filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = match octo::agent::mcp::QUIET.parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
     if args.tell {
         // Fails only for the leader of a group, which `--detach` does not make of it.

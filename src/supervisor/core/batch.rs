@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Core, Live, Now, Parked, Phase, RequestId, Undo};
+use super::{Core, Live, Now, Parked, Phase, RequestId, Resolved, Undo};
 use crate::command::{Refused, RefusedCode};
 use crate::run::Claim;
 use crate::store::{Marks, SaveError, Summary, Write};
@@ -152,9 +152,15 @@ impl Saved {
     }
 }
 
+/// How long after a failed save, with nothing to save since, the store is tried.
+const PROBE_MS: u64 = 2000;
+
 /// What waits for the present batch.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
+    /// The marks are to be saved if nothing else is, and whether the batch under way does just that.
+    probe: bool,
+    probing: bool,
     dirty: BTreeSet<TaskId>,
     removed: BTreeSet<TaskId>,
     undo: BTreeMap<TaskId, Undo>,
@@ -166,6 +172,8 @@ pub(super) struct Pending {
     marks: bool,
     /// What the lists hid before the present batch, when it hides more.
     pub(super) cleared_before: Option<Marks>,
+    /// The highest number of a notice before the present batch, when it raises some.
+    pub(super) seq_before: Option<u64>,
     /// The present batch is the one that ends the taking of new work.
     pub(super) closes: bool,
     /// Records of a start that was refused as a whole after some of them were saved.
@@ -217,6 +225,19 @@ impl Core {
     /// Whether the task is saved with the present batch.
     pub(in crate::supervisor) fn is_dirty(&self, id: TaskId) -> bool {
         self.pending.dirty.contains(&id)
+    }
+
+    /// A task as it was last saved; `None` when it never was.
+    pub(super) fn saved(&self, id: TaskId) -> Option<Resolved> {
+        match self.pending.undo.get(&id) {
+            Some(Undo::Live(old)) => Some(Resolved::Live(Box::new(old.task.clone()))),
+            Some(Undo::Settled(_)) => Some(Resolved::Settled(id)),
+            Some(Undo::Absent) => None,
+            None => Some(match self.live.get(&id) {
+                Some(live) => Resolved::Live(Box::new(live.task.clone())),
+                None => Resolved::Settled(id),
+            }),
+        }
     }
 
     /// The live tasks as they were last saved: what the present batch changes is not on disk, and may never be.
@@ -282,6 +303,7 @@ impl Core {
         if std::mem::take(&mut self.pending.marks) {
             batch.first.push(Write::Marks(self.marks));
         }
+        let probe = std::mem::take(&mut self.pending.probe);
         for id in std::mem::take(&mut self.pending.dirty) {
             if let Some(write) = self.write_of(id) {
                 batch.writes.push((id, write));
@@ -294,7 +316,20 @@ impl Core {
         self.pending.cleanup.clear();
         let launches = std::mem::take(&mut self.pending.launches);
         batch.writes.extend(launches.into_iter().map(|(id, run)| (id, Write::Launch { id, run })));
+        // Alone: in company its failure would be that of the others.
+        self.pending.probing = probe && batch.is_empty();
+        if self.pending.probing {
+            batch.first.push(Write::Marks(self.marks));
+        }
         batch
+    }
+
+    /// After a save that failed, and while nobody saves anything, the marks tell when there is room again.
+    pub(super) fn probe_store(&mut self, now: Now) {
+        if self.probe_at.is_some_and(|at| at <= now.boot) {
+            self.probe_at = Some(now.boot + PROBE_MS);
+            self.pending.probe = true;
+        }
     }
 
     /// Takes note of how the saves went and releases the effects that may be done now.
@@ -306,13 +341,17 @@ impl Core {
         let groups = std::mem::take(&mut self.pending.groups);
         let cleared_before = self.pending.cleared_before.take();
         let closes = std::mem::take(&mut self.pending.closes);
+        self.pending.seq_before = None;
         let Some(why) = saved.why() else {
-            if !undo.is_empty() {
+            if !undo.is_empty() || std::mem::take(&mut self.pending.probing) {
                 self.degraded.clear();
+                self.probe_at = None;
             }
             return effects.into_iter().map(|(_, effect)| effect).collect();
         };
         self.degraded = why.to_string();
+        self.pending.probing = false;
+        self.probe_at.get_or_insert(now.boot + PROBE_MS);
         // Whoever asked for these is refused: then they did not happen.
         self.shutting_down &= !closes;
         if let Some(before) = cleared_before.filter(|_| saved.first.is_some()) {

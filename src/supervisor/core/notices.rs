@@ -13,6 +13,9 @@ use crate::task::{Delivery, HistoryEntry, Notice, NoticeKind, Question, Status, 
 /// How many closed questions, told notices of questions, and pauses a record keeps.
 const CLOSED_MAX: usize = 200;
 
+/// A task is told of whole with each of its notices: a page of them is no longer than this, in bytes.
+pub const PAGE_BYTES: usize = 4 << 20;
+
 impl Core {
     pub(super) fn tell_of_question(&mut self, id: TaskId, qid: &str, kind: NoticeKind, now: Now) {
         if self.raise(id, kind, qid, now) {
@@ -39,6 +42,7 @@ impl Core {
         if !live.task.notify.wants(kind) {
             return false;
         }
+        self.pending.seq_before.get_or_insert(self.marks.seq_used);
         self.marks.seq_used += 1;
         let notice = Notice {
             rev: live.task.rev + 1,
@@ -120,15 +124,22 @@ impl Core {
         task.notices.iter().any(|n| self.limits.bridges.iter().any(|b| is_owed(n, b)))
     }
 
-    /// What a bridge has still to tell, oldest first: at most `limit` of them with their tasks, and how many in all.
+    /// What a bridge has still to tell, oldest first: at most `limit` of them with their tasks, and no more than about
+    /// [`PAGE_BYTES`] beyond the first; and how many in all.
     /// Of a task that changes in the present batch it is what was owed, and how it stood, before.
     #[must_use]
     pub fn owed(&self, bridge: &str, limit: usize) -> (Vec<(Notice, Task)>, usize) {
         let mut owed: Vec<(&Notice, &Task)> = self.owed_to(bridge).collect();
         owed.sort_unstable_by_key(|(notice, _)| notice.seq);
         let total = owed.len();
-        owed.truncate(limit);
-        (owed.into_iter().map(|(notice, task)| (notice.clone(), task.clone())).collect(), total)
+        let mut bytes = 0;
+        let fits = |(_, task): &(&Notice, &Task)| {
+            let first = bytes == 0;
+            bytes += task.weight();
+            first || bytes <= PAGE_BYTES
+        };
+        let page = owed.into_iter().take(limit).take_while(fits);
+        (page.map(|(notice, task)| (notice.clone(), task.clone())).collect(), total)
     }
 
     /// How many notices a bridge has still to tell.

@@ -76,16 +76,12 @@ impl Core {
         self.known(id) || self.removing.contains_key(&id) || self.taking_back.contains_key(&id) || self.is_leaving(id)
     }
 
-    /// The task of a reference.
+    /// The task of a reference, as it was last saved.
     ///
     /// # Errors
     /// As [`Core::resolve`].
     pub fn get(&self, reference: &TaskRef) -> Result<Resolved, Refused> {
-        let id = self.resolve(reference)?;
-        Ok(match self.live.get(&id) {
-            Some(live) => Resolved::Live(Box::new(live.task.clone())),
-            None => Resolved::Settled(id),
-        })
+        self.saved(self.resolve(reference)?).ok_or_else(|| Refused::no_such_task(reference))
     }
 
     /// Whether a record may be built upon: it is of this installation, and of no newer Octo.
@@ -181,20 +177,26 @@ impl Core {
         self.ended_again.iter().chain(later).filter_map(|(_, number)| self.numbers.get(number).copied())
     }
 
-    /// Up to `limit` notices after a cursor: (sequence number, task), oldest first, and whether more wait.
+    /// Up to `limit` saved notices after a cursor: (sequence number, task), oldest first, and whether more wait.
     #[must_use]
     pub fn notices_after(&self, cursor: u64, limit: usize) -> (Vec<(u64, TaskId)>, bool) {
-        let mut found: Vec<_> =
-            self.notice_order.range(cursor.saturating_add(1)..).take(limit + 1).map(|(s, id)| (*s, *id)).collect();
+        let mut found: Vec<_> = self.saved_notices(cursor.saturating_add(1)).take(limit + 1).collect();
         let more = found.len() > limit;
         found.truncate(limit);
         (found, more)
     }
 
-    /// The newest notice's sequence number.
+    /// The sequence number of the newest saved notice that is still there; numbers above it may be used again after
+    /// a restart.
     #[must_use]
     pub fn notice_seq(&self) -> u64 {
-        self.marks.seq_used
+        self.saved_notices(0).next_back().map_or(0, |(seq, _)| seq)
+    }
+
+    /// Those from a number on; what the present batch raises has the highest numbers of all.
+    fn saved_notices(&self, from: u64) -> impl DoubleEndedIterator<Item = (u64, TaskId)> + '_ {
+        let to = self.pending.seq_before.unwrap_or(u64::MAX);
+        self.notice_order.range(from.min(to)..=to).map(|(seq, id)| (*seq, *id)).filter(move |(seq, _)| *seq >= from)
     }
 
     /// The part of the status report that the core knows.

@@ -51,6 +51,7 @@ impl Core {
             self.due(id, now);
         }
         self.take_back(now);
+        self.probe_store(now);
         self.fold_some(now);
         let again: Vec<TaskId> = self.removing.iter().filter(|(_, at)| **at <= now.boot).map(|(id, _)| *id).collect();
         for id in again {
