@@ -71,6 +71,8 @@ pub struct Fixed {
     pub team: Option<PathBuf>,
     /// What is shared with push bridges.
     pub board: Arc<crate::bridge::Board>,
+    /// Who knows which agents there are; `None`: this daemon runs none.
+    pub agents: Option<Arc<dyn crate::exec::agent::AgentCheck>>,
 }
 
 impl State {
@@ -99,6 +101,7 @@ pub fn router(state: State) -> Router {
         .route("/background-agents/{id}/stop", post(tasks::stop))
         .route("/background-agents/{id}/retry", post(tasks::retry))
         .route("/background-agents/{id}/raise", post(tasks::raise))
+        .route("/background-agents/{id}/followup", post(tasks::followup))
         .route("/background-agents/{id}/resume", post(questions::resume))
         .route("/background-agents/{id}/questions", post(questions::ask))
         .route("/background-agents/{id}/questions/{question}", get(questions::look))

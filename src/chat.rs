@@ -31,6 +31,15 @@ pub enum Ask {
     Retry(TaskRef),
     /// `/task ID logs`.
     Logs(TaskRef),
+    /// `/task ID raise [TOKENS]`.
+    Raise(TaskRef, Option<u64>),
+    /// `/task ID followup TEXT`.
+    FollowUp {
+        /// The task.
+        task: TaskRef,
+        /// What is to be done next, as it was typed.
+        text: String,
+    },
     /// `/task ID rm`.
     Remove(TaskRef),
     /// `/task ID resume ANSWER`; without an answer: what is asked.
@@ -87,7 +96,7 @@ pub struct Command {
     parse: fn(&str) -> Result<Ask, Misunderstood>,
 }
 
-const TASK_VERBS: &[&str] = &["cancel", "logs", "resume", "retry", "rm"];
+const TASK_VERBS: &[&str] = &["cancel", "followup", "logs", "raise", "resume", "retry", "rm"];
 const BG_VERBS: &[&str] = &["clear", "kill", "list"];
 
 /// Every command, in the order of help.
@@ -117,6 +126,8 @@ pub const COMMANDS: &[Command] = &[
             ("ID resume ANSWER", "answers what it asks (--question q2 ANSWER: of several)"),
             ("ID cancel", "stops it, with everything that it started"),
             ("ID retry", "runs an ended task again"),
+            ("ID raise [TOKENS]", "lets an agent go on that used up its budget"),
+            ("ID followup TEXT", "starts a new task that knows what this one did"),
             ("ID rm", "removes an ended task"),
         ],
         argument: Argument::Task(TASK_VERBS),
@@ -261,16 +272,30 @@ fn task(rest: &str) -> Result<Ask, Misunderstood> {
         let behind = rest[id.len()..].trim_start();
         return resume(task, behind["resume".len()..].trim());
     }
+    if verb == Some("followup") {
+        let behind = rest[id.len()..].trim_start();
+        let text = behind["followup".len()..].trim().to_owned();
+        let hint = format!("/task {id} followup TEXT says what is to be done next");
+        return if text.is_empty() {
+            Err(wrong("a follow-up needs words", hint))
+        } else {
+            Ok(Ask::FollowUp { task, text })
+        };
+    }
     match (verb, more) {
+        (Some("raise"), None) => Ok(Ask::Raise(task, None)),
+        (Some("raise"), Some(tokens)) => match tokens.parse() {
+            Ok(tokens) if words.next().is_none() => Ok(Ask::Raise(task, Some(tokens))),
+            _ => Err(wrong(
+                format!("`{tokens}` is no number of tokens"),
+                format!("/task {id} raise 50000, or /task {id} raise for the original budget again"),
+            )),
+        },
         (None, _) => Ok(Ask::Show(task)),
         (Some("cancel" | "kill" | "stop"), None) => Ok(Ask::Cancel(task)),
         (Some("retry"), None) => Ok(Ask::Retry(task)),
         (Some("logs" | "log"), None) => Ok(Ask::Logs(task)),
         (Some("rm"), None) => Ok(Ask::Remove(task)),
-        (Some(verb @ ("followup" | "raise")), _) => Err(wrong(
-            format!("/task ID {verb} is not in this version of Octo"),
-            format!("there are: {}", TASK_VERBS.join(", ")),
-        )),
         (Some(verb), _) => {
             let hint = match nearest(verb, TASK_VERBS) {
                 Some(near) => format!("did you mean /task {id} {near}?"),

@@ -23,12 +23,14 @@ mod bridge;
 mod extra;
 mod find;
 mod flags;
+mod followup;
 mod result;
 mod shell;
 mod single;
 mod wrapper;
 
 pub use bridge::Bridge;
+pub use followup::follow_up;
 pub use result::{ClaudeOutcome, Judgement, ResultEvent, Spent, judge, read_result};
 pub use single::{ClaudeCommand, is_single_claude, is_single_claude_with};
 pub use wrapper::{Exec, NoClaude, WrapperEnv, called_as_claude, run_wrapper, wrapper};

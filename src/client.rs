@@ -21,7 +21,8 @@ use hyper::body::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::command::{
-    ListQuery, Listing, NoticePage, Refused, RefusedCode, ShutdownRequest, StartRequest, Started, StatusReport, TaskRef,
+    FollowupRequest, ListQuery, Listing, NoticePage, RaiseRequest, Refused, RefusedCode, ShutdownRequest, StartRequest,
+    Started, StatusReport, TaskRef,
 };
 use crate::task::Task;
 use crate::workspace::Workspace;
@@ -202,6 +203,27 @@ impl Client {
     /// `Conflict` when it has not ended; `NotFound`; `Unavailable`.
     pub async fn retry(&self, task: &TaskRef) -> Result<(), Refused> {
         self.done(Call::post(http::task_path(task, "/retry")?)).await
+    }
+
+    /// Lets an agent go on that used up its budget: adds so many tokens, or the original budget again. Returns the
+    /// record.
+    ///
+    /// # Errors
+    /// `Conflict` when it did not use up its budget, or when it is another one that is used up; `NotFound`;
+    /// `Unavailable`.
+    pub async fn raise(&self, task: &TaskRef, tokens: Option<u64>) -> Result<Task, Refused> {
+        self.json(Call::post(http::task_path(task, "/raise")?).body(&RaiseRequest { tokens })?).await
+    }
+
+    /// Starts what follows an ended task; a key is made when there is none.
+    ///
+    /// # Errors
+    /// `Conflict` when the task has not ended; `NotFound`; the refusal of an agent; `Unavailable`.
+    pub async fn follow_up(&self, task: &TaskRef, mut request: FollowupRequest) -> Result<Started, Refused> {
+        if request.key.is_empty() {
+            request.key = new_key();
+        }
+        self.json(Call::post(http::task_path(task, "/followup")?).body(&request)?.repeatable()).await
     }
 
     /// Removes an ended task.

@@ -109,9 +109,21 @@ pub struct StartRequest {
     /// The model (agent tasks).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub model: String,
-    /// How many turns an agent may take.
+    /// How many turns an agent may take; absent: 50.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_turns: Option<u32>,
+    /// How many tokens the task and those that it starts may use; absent, for an agent: as the settings say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_tokens: Option<u64>,
+    /// How many US dollars they may cost; absent: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_usd: Option<f64>,
+    /// The team file (agent tasks); empty: the one of the settings.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub team: String,
+    /// The thread of a conversation; only the daemon itself starts those.
+    #[serde(skip)]
+    pub thread: String,
 }
 
 /// The answer to one start: the record and the name that panels know it by.
@@ -238,6 +250,26 @@ pub struct ShutdownRequest {
 pub struct StopRequest {
     /// Why; `cancel` when empty.
     pub reason: String,
+}
+
+/// The body of `POST /background-agents/{id}/raise`; may be empty.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+pub struct RaiseRequest {
+    /// How many tokens are added; absent: the original budget again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+}
+
+/// The body of `POST /background-agents/{id}/followup`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+pub struct FollowupRequest {
+    /// What is to be done next.
+    pub text: String,
+    /// The idempotency key; the same key again is the same task.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub key: String,
 }
 
 /// The body of `POST /background-agents/{id}/resume`: an answer.

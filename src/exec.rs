@@ -10,7 +10,10 @@ use crate::run::{Claim, Facts};
 use crate::task::{Task, TaskId, Usage};
 
 pub mod agent;
+mod both;
 pub mod process;
+
+pub use both::Executors;
 
 /// What was found when a run was looked at.
 #[derive(Debug, Clone)]
@@ -76,6 +79,9 @@ pub trait Executor {
 
     /// Asks the run's shim to stop (SIGTERM).
     fn stop(&mut self, id: TaskId, run: u32, claim: &Claim);
+
+    /// Stops the driver of an agent's run; a report of it follows.
+    fn stop_agent(&mut self, id: TaskId, run: u32);
 
     /// Ends a shim that did not obey (CONT, then KILL).
     fn kill(&mut self, id: TaskId, run: u32, claim: &Claim);

@@ -92,6 +92,7 @@ pub mod command;
 pub mod config;
 pub mod doctor;
 pub mod exec;
+mod followup;
 mod lease;
 pub mod mcp;
 pub mod render;

@@ -110,6 +110,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::task::Stamp;
 
+mod agent;
 pub(crate) mod dir;
 mod fold;
 mod launch;
@@ -119,6 +120,7 @@ pub(crate) mod proc;
 pub(crate) mod spare;
 mod verdict;
 
+pub use agent::{CALLS, fold_agent, unfold_agent};
 pub use dir::RunDir;
 pub(crate) use fold::SPARE;
 pub use fold::{Folded, empty_trash, remove_task_files, run_folders};

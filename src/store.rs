@@ -56,7 +56,7 @@ mod verify;
 pub use env::env_digest;
 pub use error::{ReadError, SaveError, StoreError};
 pub use record::{RECORD_MAX, parse_record};
-pub use summary::{Summary, TITLE_MAX, env_key, key_hash};
+pub use summary::{Spent, Summary, TITLE_MAX, env_key, key_hash, pico};
 pub use verify::Difference;
 
 /// The records of one workspace on disk.

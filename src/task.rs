@@ -27,6 +27,9 @@ pub const SCHEMA: u32 = 1;
 /// The longest `result`, in bytes: enough for a summary, small enough to list.
 pub const RESULT_MAX: usize = 16 * 1024;
 
+/// How the thread of a conversation begins.
+pub const CHAT: &str = "chat:";
+
 /// What kind of work a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -108,6 +111,8 @@ pub enum NoticeKind {
     Reminder,
     /// A question was answered, or will not be any more.
     Closed,
+    /// Most of a budget is used up.
+    Budget,
     /// The task ended well.
     Completed,
     /// The task failed.
@@ -124,7 +129,7 @@ impl NoticeKind {
     /// Tells whether the notice reports the end of a task.
     #[must_use]
     pub fn is_end(self) -> bool {
-        !self.is_of_question()
+        !self.is_of_question() && self != NoticeKind::Budget
     }
 
     /// Tells whether the notice is about a question.
@@ -175,6 +180,9 @@ pub struct Notice {
     /// The question that it is about; empty for ends.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub question: String,
+    /// What it says, where the kind does not say it all: which budget.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
     /// Delivery by push bridge; empty when no bridge is configured.
     #[serde(default)]
     pub to: BTreeMap<String, Delivery>,
@@ -228,6 +236,14 @@ pub struct Usage {
     pub extra: Map<String, Value>,
 }
 
+impl Usage {
+    /// Tokens, input and output together.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+}
+
 /// What a task may use at most; null means no limit of its own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
@@ -236,9 +252,52 @@ pub struct Budget {
     pub tokens: Option<u64>,
     /// US dollars.
     pub usd: Option<f64>,
+    /// What it was at first, once it was raised: what a raise adds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub original: Option<Original>,
+    /// What the owner was already told of it at 80 %: the budget as it was then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warned: Option<Warned>,
+    /// What stopped the task as `budget_exceeded`: `tokens`, `usd`, `turns`, `global`, or the task whose budget
+    /// includes this one's.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub over: String,
     /// Fields of other versions.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+/// A budget as it was when the task was accepted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+pub struct Original {
+    /// Tokens.
+    pub tokens: Option<u64>,
+    /// US dollars.
+    pub usd: Option<f64>,
+    /// Turns.
+    pub turns: u32,
+}
+
+/// The budgets of which the owner was told that 80 % are used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+pub struct Warned {
+    /// Tokens.
+    pub tokens: Option<u64>,
+    /// US dollars.
+    pub usd: Option<f64>,
+}
+
+/// The tokens that a task used in one hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Hour {
+    /// The hour, counted from 1970.
+    #[serde(rename = "h")]
+    pub hour: u64,
+    /// Tokens, input and output together.
+    #[serde(rename = "t")]
+    pub tokens: u64,
 }
 
 fn schema() -> u32 {
@@ -251,6 +310,10 @@ fn default_turns() -> u32 {
 
 fn is_false(b: &bool) -> bool {
     !*b
+}
+
+fn is_unused(usage: &Usage) -> bool {
+    *usage == Usage::default()
 }
 
 fn is_zero_u64(n: &u64) -> bool {
@@ -310,7 +373,7 @@ pub struct Task {
     /// The model of an agent task.
     #[serde(default)]
     pub model: String,
-    /// `bg:<id>`.
+    /// `bg:<id>`; of a conversation with the supervisor agent `chat:<who>`.
     #[serde(default)]
     pub thread_id: String,
     /// How many turns an agent may take.
@@ -406,6 +469,15 @@ pub struct Task {
     /// Milliseconds that the present run has been paused so far, without the present pause: its clock stood still.
     #[serde(default, skip_serializing_if = "is_zero_u64")]
     pub paused_ms: u64,
+    /// The team file of an agent task, as it was named; empty: the one of the settings.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub team: String,
+    /// What it used in journals of its own that it does not go on from: included in `usage`.
+    #[serde(default, skip_serializing_if = "is_unused")]
+    pub usage_before: Usage,
+    /// The tokens that it used of late, by hours: at most 25 of them, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hours: Vec<Hour>,
     /// The installation that wrote it; a record without this workspace's mark is shown, not used.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mark: String,
@@ -466,6 +538,9 @@ impl Task {
             allow_dispatch: false,
             grants: Vec::new(),
             paused_ms: 0,
+            team: String::new(),
+            usage_before: Usage::default(),
+            hours: Vec::new(),
             mark: String::new(),
             extra: Map::new(),
         };
@@ -497,6 +572,12 @@ impl Task {
     #[must_use]
     pub fn owes_notices(&self) -> bool {
         self.notices.iter().any(|n| n.to.values().any(|d| *d == Delivery::Owed))
+    }
+
+    /// Tells whether the task is a conversation with the supervisor agent: those stand in no list and hold no slot.
+    #[must_use]
+    pub fn is_chat(&self) -> bool {
+        self.thread_id.starts_with(CHAT)
     }
 
     /// About how many bytes the record has as JSON.

@@ -7,9 +7,11 @@ use crate::command::Env;
 use crate::store::{Loaded, Marks, Persist, ReadError, SaveError, Summary, Write, env_digest, parse_record};
 use crate::task::{SCHEMA, Task, TaskId};
 
+mod agents;
 mod runs;
 mod scripted;
 
+pub use agents::FakeAgents;
 pub use runs::{FakeRuns, RunState};
 pub use scripted::{Scripted, Step};
 

@@ -3,15 +3,21 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on should panic
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use octo::command::{Actor, ListQuery, RefusedCode, StartRequest, TaskRef};
-use octo::exec::{LaunchError, Report};
+use octo::exec::agent::Report as AgentReport;
+use octo::exec::{Executors, LaunchError, Report};
 use octo::store::Loaded;
 use octo::supervisor::core::{Ask, Core, Input, Limits, NewTask, Now, Reply, Resolved};
 use octo::supervisor::engine::{Engine, Out};
 use octo::task::{Status, Task, TaskId};
-use octo::testkit::{FakeRuns, MemStore, RunState};
+use octo::testkit::{FakeAgents, FakeRuns, MemStore, RunState};
 
+#[path = "engine/agents.rs"]
+mod agents;
+#[path = "engine/budgets.rs"]
+mod budgets;
 #[path = "engine/questions.rs"]
 mod questions;
 #[path = "engine/random.rs"]
@@ -19,9 +25,10 @@ mod random;
 
 /// A supervisor without threads, sockets or a clock.
 struct Lab {
-    engine: Engine<MemStore, FakeRuns>,
+    engine: Engine<MemStore, Executors<FakeRuns>>,
     store: MemStore,
     runs: FakeRuns,
+    agents: FakeAgents,
     now: Now,
     requests: u64,
     limits: Limits,
@@ -38,6 +45,8 @@ fn limits(slots: usize) -> Limits {
         log_quota: 1 << 20,
         reminders: vec![600, 3600],
         time_zone: jiff::tz::TimeZone::UTC,
+        agent_budget: 50_000,
+        global_budget: 200_000,
     }
 }
 
@@ -48,13 +57,14 @@ impl Lab {
 
     fn with(limits: Limits) -> Lab {
         let now = Now { wall: 1_000_000, boot: 1_000_000 };
-        Lab::on(limits, MemStore::new(), FakeRuns::default(), Loaded::default(), now)
+        Lab::on(limits, MemStore::new(), (FakeRuns::default(), FakeAgents::default()), Loaded::default(), now)
     }
 
-    fn on(limits: Limits, store: MemStore, runs: FakeRuns, loaded: Loaded, now: Now) -> Lab {
+    fn on(limits: Limits, store: MemStore, (runs, agents): (FakeRuns, FakeAgents), loaded: Loaded, now: Now) -> Lab {
         let core = Core::boot(limits.clone(), loaded, now);
-        let engine = Engine::new(core, store.clone(), runs.clone());
-        let mut lab = Lab { engine, store, runs, now, requests: 0, limits };
+        let exec = Executors::new(runs.clone(), Arc::new(agents.clone()), "/nonexistent".into());
+        let engine = Engine::new(core, store.clone(), exec);
+        let mut lab = Lab { engine, store, runs, agents, now, requests: 0, limits };
         lab.turn();
         lab
     }
@@ -67,7 +77,8 @@ impl Lab {
             }
         }
         let loaded = self.store.boot();
-        let mut lab = Lab::on(self.limits, self.store, self.runs, loaded, self.now);
+        self.agents.die();
+        let mut lab = Lab::on(self.limits, self.store, (self.runs, self.agents), loaded, self.now);
         lab.pass(1);
         lab
     }
@@ -77,6 +88,11 @@ impl Lab {
         // What a thread would report.
         for (id, run) in self.runs.take_swept() {
             self.engine.core.step(Input::LeftEnded { id, run, report: Report::default() }, self.now);
+            out.extend(self.engine.turn(self.now));
+        }
+        for (id, run) in self.agents.take_stopped() {
+            let report = self.agents.report(id, run, AgentReport::Stopped);
+            self.engine.ask(0, Actor::Owner("octo".into()), Ask::Agent(report), self.now);
             out.extend(self.engine.turn(self.now));
         }
         out
@@ -554,7 +570,7 @@ fn records_from_elsewhere_are_shown_and_not_used_until_they_are_trusted() {
     task.command = "rm -rf /".into();
     let loaded = Loaded { live: vec![task], ..Loaded::default() };
     let mut lab =
-        Lab::on(limits(1), MemStore::new(), FakeRuns::default(), loaded, Now { wall: 1_000_000, boot: 1_000_000 });
+        Lab::on(limits(1), MemStore::new(), Default::default(), loaded, Now { wall: 1_000_000, boot: 1_000_000 });
     let id: TaskId = "12345678".parse().unwrap();
     lab.pass(60);
     assert_eq!(lab.runs.all_started(), BTreeMap::new());
@@ -856,7 +872,7 @@ fn a_run_that_could_not_be_looked_at_yet_keeps_its_slot() {
     // The new daemon cannot look at once; meanwhile somebody asks for another task.
     lab.runs.fail_looks(3);
     let loaded = lab.store.boot();
-    lab = Lab::on(limits(1), lab.store, lab.runs, loaded, lab.now);
+    lab = Lab::on(limits(1), lab.store, (lab.runs, lab.agents), loaded, lab.now);
     let second = lab.start("second");
     for _ in 0..6 {
         assert!(lab.runs.running().len() <= 1, "more than one runs: {:?}", lab.runs.running());

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use octo::chat::{self, Ask, COMMANDS};
 use octo::cli::{self, Failure, LogsArgs, World};
 use octo::client::{Client, new_key};
-use octo::command::{ListQuery, Refused, RefusedCode, ResumeRequest, TaskRef};
+use octo::command::{FollowupRequest, ListQuery, Refused, RefusedCode, ResumeRequest, Started, TaskRef};
 use octo::render::{self, ListLimits, Room, Tongue, count, name_of};
 use octo::task::{Status, Task};
 
@@ -96,6 +96,14 @@ async fn act(here: Here<'_>, ask: Ask) -> Result<(), Failure> {
             client.retry(&task).await?;
             done(world, style, &format!("{} runs again", name_of(&client.get(&task).await?)))
         }
+        Ask::Raise(task, tokens) => {
+            let record = client.raise(&task, tokens).await?;
+            done(world, style, &format!("{} goes on", name_of(&record)))
+        }
+        Ask::FollowUp { task, text } => {
+            let started = client.follow_up(&task, FollowupRequest { text, key: String::new() }).await?;
+            tell_start(world, started, style)
+        }
         Ask::Remove(task) => {
             let record = client.get(&task).await?;
             client.remove(&task).await?;
@@ -125,7 +133,10 @@ async fn start(world: &World, client: &Client, command: String, style: Style) ->
     if let Some(word) = unknown_program(&command).await {
         return Err(prose(&word, &command).into());
     }
-    let started = cli::start_one(world, client, command).await?;
+    tell_start(world, cli::start_one(world, client, command).await?, style)
+}
+
+fn tell_start(world: &World, started: Started, style: Style) -> Result<(), Failure> {
     match style {
         Style::Pipe => world.print(format!("{}\n", started.instance_id)),
         Style::Terminal => {

@@ -90,7 +90,12 @@ impl Known {
                 }
                 return !answer_of(task, question).is_some_and(|a| self.own.contains(&a.key));
             }
-            _ => self.forget(task.id.as_str()),
+            NoticeKind::Budget => {}
+            NoticeKind::Completed
+            | NoticeKind::Failed
+            | NoticeKind::Cancelled
+            | NoticeKind::BudgetExceeded
+            | NoticeKind::Interrupted => self.forget(task.id.as_str()),
         }
         true
     }

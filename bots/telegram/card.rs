@@ -20,7 +20,7 @@ mod list;
 #[path = "card/question.rs"]
 mod question;
 
-pub(crate) use list::{DIGEST_ROWS, digest, listing, recap};
+pub(crate) use list::{DIGEST_ROWS, budget, digest, listing, recap};
 pub(crate) use question::{asks, closed_words, is_cut, still_asks, whole_action};
 
 /// Lines of output on a card.

@@ -213,6 +213,12 @@ impl<D: Desk> Hands<D> {
             Ask::Remove(_) => {
                 Ok(vec![self.say(who, words::prose("Records are removed in the terminal: `octo task ID rm`."))])
             }
+            Ask::Raise(..) => {
+                Ok(vec![self.say(who, words::prose("Budgets are raised in the terminal: `octo task ID raise`."))])
+            }
+            Ask::FollowUp { .. } => Ok(vec![
+                self.say(who, words::prose("What follows is said in the terminal: `octo task ID followup TEXT`.")),
+            ]),
             Ask::Status => {
                 let mut status = self.desk.status().await?;
                 // They are the terminal's business.

@@ -22,7 +22,7 @@ pub(crate) fn when(hours: Option<QuietHours>, tz: &TimeZone, now: i64, kind: Not
     let Some(end) = hours.and_then(|hours| end(hours, tz, now)) else { return When::Now };
     match kind {
         NoticeKind::Question => When::Now,
-        NoticeKind::Reminder | NoticeKind::Closed => When::Silently,
+        NoticeKind::Reminder | NoticeKind::Closed | NoticeKind::Budget => When::Silently,
         NoticeKind::Completed
         | NoticeKind::Failed
         | NoticeKind::Cancelled

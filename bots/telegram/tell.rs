@@ -97,6 +97,10 @@ impl Teller<'_> {
                 let Some(question) = question else { return Telling::Now(Vec::new()) };
                 Telling::Now(self.each(|chat| self.close(chat, task, question, book)))
             }
+            NoticeKind::Budget => Telling::Now(self.each(|chat| {
+                let card = card::budget(item, &self.face(chat, book));
+                vec![self.message(chat, card, None, silent, Note::Nothing)]
+            })),
             NoticeKind::Completed
             | NoticeKind::Failed
             | NoticeKind::Cancelled

@@ -88,7 +88,7 @@ pub(super) async fn clear(
     state.check(&peer, Rights::Own).await?;
     let cleared = match state.supervisor.ask(peer.actor(surface(&headers)), Ask::Clear).await? {
         Reply::Ids(ids) => ids.len(),
-        Reply::Started(_) | Reply::Task(_) | Reply::Question(_) | Reply::Done => 0,
+        Reply::Started(_) | Reply::Task(_) | Reply::Question(_) | Reply::Reserved(_) | Reply::Done => 0,
     };
     Ok(Json(json!({ "cleared": cleared })))
 }

@@ -31,7 +31,7 @@ use super::{Error, Peer, State, bad_input};
 use crate::command::{Refused, RefusedCode, TaskRef};
 use crate::run::RunDir;
 use crate::supervisor::Event;
-use crate::task::{Task, TaskId};
+use crate::task::{Kind, Task, TaskId};
 
 /// One read of a log: bounds the daemon's memory whatever a task writes.
 const CHUNK: usize = 64 * 1024;
@@ -102,7 +102,8 @@ impl Source {
                 Err(error) => return Err(cannot_read(&error)),
             }
         }
-        if run == task.run && task.status.is_ended() {
+        // The result of an agent is its summary, not what it wrote.
+        if run == task.run && task.status.is_ended() && task.kind == Kind::Process {
             return Ok(Source::Text(task.result.clone().into_bytes()));
         }
         if run > task.run || run == 0 {

@@ -11,8 +11,8 @@ use super::Error;
 use super::read::blocking;
 use crate::bridge::Candidate;
 use crate::command::{
-    ErrorBody, Listing, NoticePage, Owed, QuestionRequest, QuestionState, Receipts, ResumeRequest, ShutdownRequest,
-    StartRequest, Started, StatusReport, StopRequest,
+    ErrorBody, FollowupRequest, Listing, NoticePage, Owed, QuestionRequest, QuestionState, RaiseRequest, Receipts,
+    ResumeRequest, ShutdownRequest, StartRequest, Started, StatusReport, StopRequest,
 };
 use crate::task::Task;
 
@@ -28,6 +28,7 @@ use crate::task::Task;
         stop,
         retry,
         raise,
+        followup,
         ask,
         look,
         resume,
@@ -52,6 +53,8 @@ use crate::task::Task;
         StartRequest,
         Started,
         StopRequest,
+        RaiseRequest,
+        FollowupRequest,
         ShutdownRequest,
         NoticePage,
         StatusReport,
@@ -230,10 +233,23 @@ fn retry() {}
 
 /// Raises the budget of a task that used it up.
 #[utoipa::path(post, path = "/background-agents/{id}/raise",
-    params(("id" = String, Path, description = "id, unambiguous prefix, or number")),
-    responses((status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+    params(("id" = String, Path, description = "id, unambiguous prefix, or number")), request_body = Option<RaiseRequest>,
+    responses((status = 200, body = Task), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 507, body = ErrorBody)))]
 #[allow(dead_code, reason = "documentation")]
 fn raise() {}
+
+/// Starts what follows an ended task: the same session of a `claude` again, or an agent that is told what was.
+#[utoipa::path(post, path = "/background-agents/{id}/followup",
+    params(("id" = String, Path, description = "id, unambiguous prefix, or number")), request_body = FollowupRequest,
+    responses(
+        (status = 201, body = Started, description = "accepted and on disk"),
+        (status = 200, body = Started, description = "the same key again: the same task"),
+        (status = 400, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 501, body = ErrorBody),
+        (status = 503, body = ErrorBody), (status = 507, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn followup() {}
 
 /// Live updates: a `snapshot`, then `task`, `removed`, `notice` and `log` messages.
 #[utoipa::path(get, path = "/background-agent-ws",

@@ -219,6 +219,8 @@ pub(super) async fn resume(
             let task = state.record(id).await?;
             Ok(json(task.weight(), task).await?)
         }
-        Reply::Started(_) | Reply::Question(_) | Reply::Ids(_) => Err(super::tasks::unexpected().into()),
+        Reply::Started(_) | Reply::Question(_) | Reply::Ids(_) | Reply::Reserved(_) => {
+            Err(super::tasks::unexpected().into())
+        }
     }
 }

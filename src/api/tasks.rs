@@ -1,6 +1,6 @@
-//! The routes of tasks: list, start, show, stop, retry, raise, remove.
+//! The routes of tasks: list, start, show, stop, retry, raise, follow up, remove.
 
-use std::path::Path as FsPath;
+use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +16,11 @@ use super::peer::surface;
 use super::read::{LONG, blocking, json};
 use super::{Error, Peer, Rights, State, bad_input, json_or_default, listing, wait_of};
 use crate::command::{
-    Env, EnvValue, ListQuery, Refused, RefusedCode, STATUS_HEADER, StartRequest, Started, StopRequest,
+    Env, EnvValue, FollowupRequest, ListQuery, RaiseRequest, Refused, RefusedCode, STATUS_HEADER, StartRequest,
+    Started, StopRequest,
 };
+use crate::exec::agent::AgentCheck;
+use crate::followup;
 use crate::store;
 use crate::supervisor::core::{Ask, NewTask, Reply, Resolved, list_cursor};
 use crate::supervisor::{Fits, leaving};
@@ -89,16 +92,42 @@ pub(super) async fn start(
 ) -> Result<Response, Error> {
     state.check(&peer, Rights::Dispatch).await?;
     let body = body.read().await?;
-    let workspace = state.fixed.workspace.clone();
+    let around = Around { workspace: state.fixed.workspace.clone(), agents: state.fixed.agents.clone() };
     let (requests, many) =
         if body.len() <= LONG { parse_start(&body)? } else { blocking(move || parse_start(&body)).await?? };
-    let (tasks, envs) = if requests.len() == 1 && is_short(&requests) && are_at_hand(&requests, &workspace) {
-        prepare(requests, &workspace, |_| true)?
+    let quick = requests.len() == 1 && is_short(&requests) && are_at_hand(&requests, &around.workspace);
+    let (tasks, envs) = if quick && !requests.iter().any(is_agent) {
+        prepare(requests, &around, None, |_| true)?
     } else {
-        blocking(move || prepare(requests, &workspace, FsPath::is_dir)).await??
+        let parent = match peer {
+            Peer::Task(Some(me)) => Some(state.record(me).await?),
+            Peer::Owner | Peer::Task(None) | Peer::Untold => None,
+        };
+        blocking(move || prepare(requests, &around, parent.as_ref(), FsPath::is_dir)).await??
     };
-    let reply = state.supervisor.ask(peer.actor(surface(&headers)), Ask::Start { tasks, envs }).await?;
-    let Reply::Started(started) = reply else { return Err(unexpected().into()) };
+    state.started(&peer, &headers, Ask::Start { tasks, envs }, many).await
+}
+
+/// What a start needs to know of its surroundings.
+struct Around {
+    workspace: PathBuf,
+    agents: Option<Arc<dyn AgentCheck>>,
+}
+
+fn is_agent(request: &StartRequest) -> bool {
+    request.kind == Kind::Agent || !request.agent_id.is_empty()
+}
+
+impl State {
+    /// Starts what was prepared, and answers with the records.
+    async fn started(&self, peer: &Peer, headers: &HeaderMap, ask: Ask, many: bool) -> Result<Response, Error> {
+        let reply = self.supervisor.ask(peer.actor(surface(headers)), ask).await?;
+        let Reply::Started(started) = reply else { return Err(unexpected().into()) };
+        answer_starts(self, started, many).await
+    }
+}
+
+async fn answer_starts(state: &State, started: Vec<(Resolved, bool)>, many: bool) -> Result<Response, Error> {
     let fresh = started.iter().any(|(_, fresh)| *fresh) || started.is_empty();
     let mut answers = Vec::with_capacity(started.len());
     for (shown, _) in started {
@@ -152,7 +181,8 @@ type Prepared = (Vec<NewTask>, Vec<(String, Env)>);
 /// Checks everything that needs no state and finds out what needs IO; `is_dir` tells whether a folder is there.
 fn prepare(
     requests: Vec<StartRequest>,
-    workspace: &FsPath,
+    around: &Around,
+    parent: Option<&Task>,
     is_dir: impl Fn(&FsPath) -> bool,
 ) -> Result<Prepared, Refused> {
     if requests.len() > BATCH_MAX {
@@ -164,10 +194,18 @@ fn prepare(
     let mut before = String::new();
     for mut request in requests {
         check_request(&request)?;
+        if is_agent(&request) {
+            request.kind = Kind::Agent;
+            check_agent(&request)?;
+        }
         if let Some(env) = &mut request.env {
             env.retain(|name, _| !is_secret(name));
         }
-        request.cwd = folder(&request.cwd, workspace, &is_dir)?;
+        request.cwd = folder(&request.cwd, &around.workspace, &is_dir)?;
+        if request.kind == Kind::Agent {
+            let agents = around.agents.as_ref().ok_or_else(no_agents)?;
+            agents.check(&mut request, parent)?;
+        }
         let mut env_digest = if request.same_env { before.clone() } else { String::new() };
         if let Some(env) = request.env.take() {
             env_digest = store::env_digest(&env);
@@ -189,17 +227,16 @@ fn is_secret(name: &str) -> bool {
 
 fn check_request(request: &StartRequest) -> Result<(), Refused> {
     let bad = |message: &str, hint: &str| Err(Refused::new(RefusedCode::BadRequest, message).hint(hint));
-    if request.kind == Kind::Agent || !request.agent_id.is_empty() {
-        return Err(Refused::new(RefusedCode::Unsupported, "this version of Octo runs no agents yet")
-            .hint("run `claude -p \"...\"` as a command: `octo bg 'claude -p \"...\"'`"));
-    }
     if request.after.len() > AFTER_MAX {
         return bad(
             &format!("a task can wait for {AFTER_MAX} others at most"),
             "chain them: let one wait for the next",
         );
     }
-    if request.command.trim().is_empty() {
+    if request.budget_tokens == Some(0) || request.budget_usd.is_some_and(|usd| !usd.is_finite() || usd <= 0.0) {
+        return bad("a budget of nothing lets nothing be done", "leave it out, or write a larger one");
+    }
+    if request.command.trim().is_empty() && !is_agent(request) {
         return bad("there is no command to run", "write one: `octo bg 'make test'`");
     }
     if request.command.contains('\0') || request.cwd.contains('\0') {
@@ -217,6 +254,26 @@ fn check_request(request: &StartRequest) -> Result<(), Refused> {
     }
     check_variables(request)?;
     check_sizes(request)
+}
+
+fn no_agents() -> Refused {
+    Refused::new(RefusedCode::Unsupported, "this version of Octo runs no agents yet")
+        .hint("run `claude -p \"...\"` as a command: `octo bg 'claude -p \"...\"'`")
+}
+
+/// An agent has a prompt, and no command.
+fn check_agent(request: &StartRequest) -> Result<(), Refused> {
+    let bad = |message: &str, hint: &str| Err(Refused::new(RefusedCode::BadRequest, message).hint(hint));
+    if !request.command.is_empty() {
+        return bad("an agent has no command", "give it a prompt, as `task`; it runs commands itself");
+    }
+    if request.prompt.trim().is_empty() {
+        return bad("there is no prompt for the agent", "say what it shall do, as `task`");
+    }
+    if request.max_turns == Some(0) {
+        return bad("an agent without a turn does nothing", "leave max_turns out, or write a larger number");
+    }
+    Ok(())
 }
 
 /// What the system would refuse at the launch is refused here, where somebody listens.
@@ -245,6 +302,10 @@ fn check_sizes(request: &StartRequest) -> Result<(), Refused> {
     for (what, size, max) in [
         ("name", request.name.len(), 64 << 10),
         ("key", request.key.len(), 4 << 10),
+        ("prompt", request.prompt.len(), 256 << 10),
+        ("agent's name", request.agent_id.len(), 1 << 10),
+        ("model's name", request.model.len(), 1 << 10),
+        ("path of the team", request.team.len(), 4 << 10),
         ("list of tasks to wait for", after, 64 << 10),
         ("set of variables", variables, 1 << 20),
     ] {
@@ -361,13 +422,40 @@ pub(super) async fn raise(
     Extract(state): Extract<State>,
     Extension(peer): Extension<Peer>,
     Named(reference): Named,
-) -> Result<Json<Task>, Error> {
+    headers: HeaderMap,
+    body: Unread,
+) -> Result<Response, Error> {
+    state.check(&peer, Rights::Own).await?;
+    let id = state.id_for(&peer, reference).await?;
+    let RaiseRequest { tokens } = json_or_default(&body.read().await?)?;
+    state.change(&peer, &headers, Ask::Raise { id, tokens }).await
+}
+
+/// A new task that follows an ended one. It is nobody's child, whoever started that one.
+pub(super) async fn followup(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+    Named(reference): Named,
+    headers: HeaderMap,
+    body: Unread,
+) -> Result<Response, Error> {
     state.check(&peer, Rights::Own).await?;
     let task = state.find(&reference).await?;
-    let message = format!("task {} is {}; only one that used up its budget can be raised", task.id, task.status);
-    Err(Refused::new(RefusedCode::Conflict, message)
-        .hint(format!("`octo task {} retry` runs it again", task.id))
-        .into())
+    let FollowupRequest { text, key } = json_or_default(&body.read().await?)?;
+    if text.trim().is_empty() {
+        let message = "there is nothing that follows";
+        let hint = format!("`octo task {} followup TEXT` says what is to be done next", task.id);
+        return Err(Refused::new(RefusedCode::BadRequest, message).hint(hint).into());
+    }
+    let record = task.clone();
+    state.supervisor.query(move |core| core.usable(&record)).await??;
+    let request = StartRequest { key, ..followup::request(&task, &text)? };
+    let around = Around { workspace: state.fixed.workspace.clone(), agents: state.fixed.agents.clone() };
+    let (mut tasks, envs) = blocking(move || prepare(vec![request], &around, None, FsPath::is_dir)).await??;
+    for new in &mut tasks {
+        new.env_digest.clone_from(&task.env);
+    }
+    state.started(&peer, &headers, Ask::Start { tasks, envs }, false).await
 }
 
 pub(super) async fn remove(
@@ -386,11 +474,71 @@ impl State {
     async fn change(&self, peer: &Peer, headers: &HeaderMap, ask: Ask) -> Result<Response, Error> {
         match self.supervisor.ask(peer.actor(surface(headers)), ask).await? {
             Reply::Task(task) => Ok(json(task.weight(), task).await?),
-            Reply::Started(_) | Reply::Question(_) | Reply::Ids(_) | Reply::Done => Err(unexpected().into()),
+            Reply::Started(_) | Reply::Question(_) | Reply::Ids(_) | Reply::Reserved(_) | Reply::Done => {
+                Err(unexpected().into())
+            }
         }
     }
 }
 
 pub(super) fn unexpected() -> Refused {
     Refused::new(RefusedCode::Internal, "the supervisor gave an answer to another question")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Knows one agent.
+    #[derive(Debug)]
+    struct OneAgent;
+
+    impl AgentCheck for OneAgent {
+        fn check(&self, request: &mut StartRequest, parent: Option<&Task>) -> Result<(), Refused> {
+            if !matches!(request.agent_id.as_str(), "" | "writer") {
+                let message = format!("there is no agent {}; there are: writer", request.agent_id);
+                return Err(Refused::new(RefusedCode::BadRequest, message));
+            }
+            request.model = format!("demo/{}", parent.map_or(0, |task| task.number));
+            Ok(())
+        }
+    }
+
+    fn prepared(body: &str, agents: bool) -> Result<NewTask, Refused> {
+        let agents = agents.then(|| Arc::new(OneAgent) as Arc<dyn AgentCheck>);
+        let around = Around { workspace: "/".into(), agents };
+        let requests = vec![serde_json::from_str(body).unwrap()];
+        let parent = Task::new(TaskId::random().1, 7, crate::task::Stamp::default());
+        prepare(requests, &around, Some(&parent), |_| true).map(|(mut tasks, _)| tasks.remove(0))
+    }
+
+    #[test]
+    fn an_agent_is_started_by_its_name_or_its_kind() {
+        for body in [r#"{"agentId":"writer","task":"Write."}"#, r#"{"type":"agent","task":"Write."}"#] {
+            let new = prepared(body, true).unwrap().request;
+            assert_eq!((new.kind, new.prompt.as_str(), new.model.as_str()), (Kind::Agent, "Write.", "demo/7"));
+            assert_eq!(prepared(body, false).unwrap_err().code, RefusedCode::Unsupported);
+        }
+        let thread = prepared(r#"{"type":"agent","task":"x","thread":"chat:me","thread_id":"chat:me"}"#, true).unwrap();
+        assert_eq!(thread.request.thread, "", "only the daemon begins conversations");
+    }
+
+    #[test]
+    fn what_makes_no_sense_for_an_agent_is_refused() {
+        for (body, why) in [
+            (r#"{"type":"agent","task":" "}"#, "no prompt"),
+            (r#"{"type":"agent","task":"x","command":"ls"}"#, "has no command"),
+            (r#"{"type":"agent","task":"x","max_turns":0}"#, "without a turn"),
+            (r#"{"type":"agent","task":"x","budget_tokens":0}"#, "budget of nothing"),
+            (r#"{"type":"agent","task":"x","budget_usd":-1}"#, "budget of nothing"),
+            (r#"{"agentId":"ghost","task":"x"}"#, "there are: writer"),
+            (r#"{"command":"x","budget_usd":0}"#, "budget of nothing"),
+        ] {
+            let refused = prepared(body, true).unwrap_err();
+            assert!(refused.message.contains(why), "{body}: {refused}");
+        }
+        let long = format!(r#"{{"type":"agent","task":"{}"}}"#, "x".repeat(300_000));
+        assert_eq!(prepared(&long, true).unwrap_err().code, RefusedCode::TooLarge);
+        assert!(prepared(r#"{"command":"x","budget_usd":1.5}"#, true).is_ok());
+    }
 }

@@ -129,6 +129,8 @@ impl Session {
     async fn rung(&mut self, event: Result<Event, broadcast::error::RecvError>) -> Result<(), Over> {
         match event {
             Ok(Event::Task { id }) => match self.state.record(id).await {
+                // Who talks to the supervisor agent follows its log.
+                Ok(task) if task.is_chat() => Ok(()),
                 Ok(task) => self.send_long(task.weight(), move || json!({ "type": "task", "task": task })).await,
                 Err(_) => self.send(&json!({ "type": "removed", "id": id })).await,
             },

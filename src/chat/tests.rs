@@ -31,6 +31,9 @@ fn lines_and_what_they_ask() {
         ("/task #12 logs", Ask::Logs(id("12"))),
         ("/task c4b1e09a cancel", Ask::Cancel(id("c4b1e09a"))),
         ("/task 12 retry", Ask::Retry(id("12"))),
+        ("/task 12 raise", Ask::Raise(id("12"), None)),
+        ("/task #12 raise 1000", Ask::Raise(id("12"), Some(1000))),
+        ("/task 12  followup  and  more ", Ask::FollowUp { task: id("12"), text: "and  more".into() }),
         ("/task 12 rm", Ask::Remove(id("12"))),
         ("/task 12 resume yes", resumed("12", None, "yes")),
         ("/task  #12  resume  two  words -x ", resumed("12", None, "two  words -x")),
@@ -65,7 +68,8 @@ fn mistakes_are_explained() {
         "/task 12 cancle",
         "/task 12 dance wildly",
         "/task 12 resume --question",
-        "/task 12 followup and more",
+        "/task 12 followup",
+        "/task 12 raise much",
         "/quit now",
         "/tsk 12",
         "/agent do it",
@@ -104,13 +108,16 @@ fn mistakes_are_explained() {
         did you mean /task 12 cancel?
     /task 12 dance wildly
         a task has no `dance wildly`
-        there are: cancel, logs, resume, retry, rm
+        there are: cancel, followup, logs, raise, resume, retry, rm
     /task 12 resume --question
         --question needs the id of a question
         /task 12 shows what is open
-    /task 12 followup and more
-        /task ID followup is not in this version of Octo
-        there are: cancel, logs, resume, retry, rm
+    /task 12 followup
+        a follow-up needs words
+        /task 12 followup TEXT says what is to be done next
+    /task 12 raise much
+        `much` is no number of tokens
+        /task 12 raise 50000, or /task 12 raise for the original budget again
     /quit now
         /quit takes no arguments
         type /quit
@@ -129,21 +136,23 @@ fn mistakes_are_explained() {
 #[test]
 fn help_is_the_table() {
     insta::assert_snapshot!(help(), @r#"
-      /bg COMMAND              runs a shell command in the background
-      /bg list                 lists tasks
-      /bg kill ID              stops a task
-      /bg clear                hides ended tasks from lists; their records stay
-      /tasks [STATUS]          lists tasks: active ones, then the newest ended
-      /task ID                 shows a task and the end of its output
-      /task ID logs            shows its output and follows it; Ctrl-C comes back
-      /task ID resume ANSWER   answers what it asks (--question q2 ANSWER: of several)
-      /task ID cancel          stops it, with everything that it started
-      /task ID retry           runs an ended task again
-      /task ID rm              removes an ended task
-      /recap                   tells again what happened last
-      /status                  shows the daemon, its slots and its settings
-      /help                    shows this
-      /quit                    leaves; tasks go on
+      /bg COMMAND               runs a shell command in the background
+      /bg list                  lists tasks
+      /bg kill ID               stops a task
+      /bg clear                 hides ended tasks from lists; their records stay
+      /tasks [STATUS]           lists tasks: active ones, then the newest ended
+      /task ID                  shows a task and the end of its output
+      /task ID logs             shows its output and follows it; Ctrl-C comes back
+      /task ID resume ANSWER    answers what it asks (--question q2 ANSWER: of several)
+      /task ID cancel           stops it, with everything that it started
+      /task ID retry            runs an ended task again
+      /task ID raise [TOKENS]   lets an agent go on that used up its budget
+      /task ID followup TEXT    starts a new task that knows what this one did
+      /task ID rm               removes an ended task
+      /recap                    tells again what happened last
+      /status                   shows the daemon, its slots and its settings
+      /help                     shows this
+      /quit                     leaves; tasks go on
     ID is a task's number, its id, or the beginning of its id. Tab completes, the arrow keys go back.
     "#);
 }
@@ -152,7 +161,11 @@ fn help_is_the_table() {
 fn every_form_of_every_command_is_understood() {
     for command in COMMANDS {
         for (form, _) in command.forms {
-            let line = format!("{} {}", command.name, form.replace("ID", "12").replace("[STATUS]", "failed"));
+            let line = format!(
+                "{} {}",
+                command.name,
+                form.replace("ID", "12").replace("[STATUS]", "failed").replace("[TOKENS]", "9")
+            );
             assert!(parse(&line).is_ok(), "{line}");
         }
     }

@@ -121,6 +121,11 @@ pub(super) fn decides(name: &str) -> &str {
     }
 }
 
+/// Tells whether an option says which session is used, or where.
+pub(super) fn is_of_session(name: &str) -> bool {
+    lists(OWN_SESSION, name)
+}
+
 /// The long name of a short option.
 pub(super) fn long_name(short: u8) -> Option<&'static str> {
     SHORT.iter().find(|(c, _)| *c == short).map(|(_, long)| *long)

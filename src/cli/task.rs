@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::logs::{LogsArgs, print_logs};
 use super::{Failure, World, resume, wait};
 use crate::client::{Client, LogEvent, LogQuery, Vigil, new_key};
-use crate::command::{Refused, ResumeRequest, TaskRef};
+use crate::command::{FollowupRequest, Refused, ResumeRequest, TaskRef};
 use crate::render::{self, Tail, Tongue, parse_duration};
 use crate::task::Task;
 
@@ -37,6 +37,18 @@ enum Act {
     Cancel,
     /// Runs an ended task again
     Retry,
+    /// Lets an agent go on that used up its budget
+    Raise {
+        /// How many tokens are added [default: the original budget again]
+        #[arg(value_name = "TOKENS")]
+        tokens: Option<u64>,
+    },
+    /// Starts a new task that knows what this one did; prints its id
+    Followup {
+        /// What is to be done next
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "TEXT")]
+        text: Vec<String>,
+    },
     /// Removes an ended task and its output
     Rm,
     /// Prints its output
@@ -69,6 +81,12 @@ pub(super) async fn run(world: &World, args: TaskArgs) -> Result<(), Failure> {
         None => show(world, &client, &task, Tongue::Shell).await.map(drop),
         Some(Act::Cancel) => Ok(client.stop(&task).await?),
         Some(Act::Retry) => Ok(client.retry(&task).await?),
+        Some(Act::Raise { tokens }) => Ok(client.raise(&task, tokens).await.map(drop)?),
+        Some(Act::Followup { text }) => {
+            let request = FollowupRequest { text: text.join(" "), key: new_key() };
+            let started = client.follow_up(&task, request).await?;
+            world.print(format!("{}\n", started.instance_id))
+        }
         Some(Act::Rm) => Ok(client.remove(&task).await?),
         Some(Act::Logs(args)) => print_logs(world, &client, &task, args).await,
         Some(Act::Resume { question, answer }) => {

@@ -11,12 +11,6 @@ use crate::command::{Refused, RefusedCode};
 /// Commands of the contract that this version does not have, and what serves instead.
 const LATER: &[(&str, &str)] = &[("agent", "`octo bg COMMAND` runs a shell command in the background")];
 
-/// The same for what is done with a task.
-const LATER_OF_A_TASK: &[(&str, &str)] = &[
-    ("followup", "`octo task ID retry` runs an ended task again"),
-    ("raise", "tasks of this version have no budget: `octo task ID` shows the state"),
-];
-
 /// Why there is no command to run.
 #[derive(Debug)]
 pub enum NoCommand {
@@ -40,7 +34,7 @@ impl Cli {
 fn refusal(e: &clap::Error, words: &[OsString]) -> Refused {
     let verb = verb_of(words);
     let unknown = unknown_word(e);
-    if let Some(refused) = unknown.and_then(|word| later(word, verb.as_deref())) {
+    if let Some(refused) = unknown.filter(|_| verb.is_none()).and_then(later) {
         return refused;
     }
     let text = e.render().to_string();
@@ -73,14 +67,9 @@ fn near_verb_of_a_task(word: &str) -> Option<String> {
 }
 
 /// A word that is a command of a later version.
-fn later(word: &str, verb: Option<&str>) -> Option<Refused> {
-    let (table, name) = match verb {
-        None => (LATER, format!("octo {word}")),
-        Some("task") => (LATER_OF_A_TASK, format!("octo task ID {word}")),
-        Some(_) => return None,
-    };
-    let (_, hint) = table.iter().find(|(name, _)| *name == word)?;
-    Some(Refused::new(RefusedCode::Unsupported, format!("`{name}` is not in this version of Octo")).hint(*hint))
+fn later(word: &str) -> Option<Refused> {
+    let (name, hint) = LATER.iter().find(|(name, _)| *name == word)?;
+    Some(Refused::new(RefusedCode::Unsupported, format!("`octo {name}` is not in this version of Octo")).hint(*hint))
 }
 
 /// The command that the words name, if it is one.

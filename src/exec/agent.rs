@@ -10,19 +10,46 @@
 //! The journal says what an agent did; the record says how its task stands. An agent that waits has no driver and
 //! no slot: the supervisor launches it again when what it waits for has happened, just as after a restart. So a
 //! launch always means: go on from the journal.
+//!
+//! A report is answered when it is taken in; one that ends or parks the agent when that is durable. One that is
+//! refused did not happen: the agent is launched again, and reports again what its journal says.
 
 use serde::{Deserialize, Serialize};
 
 use crate::agent::drive::Parking;
+use crate::command::{Refused, StartRequest};
 use crate::task::{Task, TaskId, Usage};
 
 /// Who drives agents.
 pub trait Agents: Send + Sync {
-    /// Drives a task's agent from its journal, in the background; reports follow.
+    /// Drives a task's agent from its journal, in the background; reports follow, the first one when it has read
+    /// the journal. One that is driven already is left alone.
     fn launch(&self, task: &Task);
 
     /// Stops the driver of a run, with all that it runs; [`Report::Stopped`] follows, also when there is none.
     fn stop(&self, id: TaskId, run: u32);
+}
+
+/// Who knows which agents there are.
+pub trait AgentCheck: Send + Sync + std::fmt::Debug {
+    /// Looks at the start of an agent by its owner, or by the task `parent`, before it is accepted: fills in the
+    /// agent's name and model. It may read files.
+    ///
+    /// # Errors
+    /// A refusal, of an unknown agent with those that are available.
+    fn check(&self, request: &mut StartRequest, parent: Option<&Task>) -> Result<(), Refused>;
+}
+
+/// Nobody: of a daemon without agents.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoAgents;
+
+impl Agents for NoAgents {
+    fn launch(&self, task: &Task) {
+        tracing::warn!(id = %task.id, "there is nobody to drive an agent");
+    }
+
+    fn stop(&self, _: TaskId, _: u32) {}
 }
 
 /// What a driver reports of its agent. Every report carries what the agent has used in its life.

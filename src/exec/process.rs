@@ -265,6 +265,9 @@ impl Executor for ProcessExecutor {
         self.signal(id, run, claim, Signal::TERM);
     }
 
+    /// It has none: see [`super::Executors`].
+    fn stop_agent(&mut self, _: TaskId, _: u32) {}
+
     fn kill(&mut self, id: TaskId, run: u32, claim: &Claim) {
         self.signal(id, run, claim, Signal::CONT);
         self.signal(id, run, claim, Signal::KILL);

@@ -79,6 +79,7 @@ pub(crate) fn notice_of(task: &Task) -> Notice {
         kind: NoticeKind::of_end(task.status).unwrap_or(NoticeKind::Question),
         at: Stamp::from_millis(NOW - 60_000),
         question: String::new(),
+        text: String::new(),
         to: std::collections::BTreeMap::new(),
         extra: serde_json::Map::new(),
     }

@@ -27,6 +27,7 @@ pub fn notice(item: &NoticeItem, tongue: Tongue, view: &View, tz: &TimeZone) -> 
     match item.notice.kind {
         NoticeKind::Question | NoticeKind::Reminder => asked(item, tongue, view),
         NoticeKind::Closed => closed(item, view, tz),
+        NoticeKind::Budget => budget(item, view),
         NoticeKind::Completed => ended(item, &last_lines(&task.result), view),
         NoticeKind::Failed | NoticeKind::Cancelled | NoticeKind::BudgetExceeded | NoticeKind::Interrupted => {
             let last = last_lines(&task.result);
@@ -80,6 +81,13 @@ fn closed_line(item: &NoticeItem, view: &View, tz: &TimeZone) -> String {
     format!("{head} {}\n", room.map_or(said.clone(), |w| fit(&said, w)))
 }
 
+/// How much of a budget is used, ended.
+fn budget(item: &NoticeItem, view: &View) -> String {
+    let head = format!("{} {}", Status::BudgetExceeded.icon(), name_of(&item.task));
+    let said = sanitize::line(&item.notice.text);
+    head_line(&head, &said, &item.task, status_paint(Status::BudgetExceeded), view)
+}
+
 /// A line below the first one.
 fn below(text: &str, view: &View) -> String {
     let text = view.width.map_or(text.to_owned(), |w| fit(text, w.saturating_sub(4).max(8)));
@@ -120,7 +128,7 @@ fn ended_line(item: &NoticeItem, view: &View) -> String {
 fn status_of(kind: NoticeKind) -> Status {
     match kind {
         NoticeKind::Question | NoticeKind::Reminder => Status::Paused,
-        NoticeKind::Closed => Status::Running,
+        NoticeKind::Closed | NoticeKind::Budget => Status::Running,
         NoticeKind::Completed => Status::Completed,
         NoticeKind::Failed => Status::Failed,
         NoticeKind::Cancelled => Status::Cancelled,
@@ -147,6 +155,7 @@ pub fn digest(heading: &str, items: &[NoticeItem], more: usize, view: &View, tz:
     let line = |item: &NoticeItem| match item.notice.kind {
         NoticeKind::Question | NoticeKind::Reminder => String::new(),
         NoticeKind::Closed => closed_line(item, &narrow, tz),
+        NoticeKind::Budget => budget(item, &narrow),
         NoticeKind::Completed
         | NoticeKind::Failed
         | NoticeKind::Cancelled

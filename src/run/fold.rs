@@ -142,7 +142,7 @@ pub(super) fn trash_name(name: &str) -> String {
 }
 
 /// A place in the trash, which is made if it is missing.
-fn trash_place(tasks: &Path, name: &str) -> io::Result<PathBuf> {
+pub(super) fn trash_place(tasks: &Path, name: &str) -> io::Result<PathBuf> {
     place_in(trash_folder(tasks), name)
 }
 
@@ -182,7 +182,7 @@ pub(super) fn delete_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Tells whether any file named `lock` in or below the folder is held.
-fn is_held(folder: &Path) -> io::Result<bool> {
+pub(super) fn is_held(folder: &Path) -> io::Result<bool> {
     if probe(&folder.join(LOCK))? == LockFact::Held {
         return Ok(true);
     }
@@ -195,7 +195,7 @@ fn is_held(folder: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-fn rename_if_there(from: &Path, to: &Path) -> io::Result<bool> {
+pub(super) fn rename_if_there(from: &Path, to: &Path) -> io::Result<bool> {
     match fs::rename(from, to) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound && from.symlink_metadata().is_err() => Ok(false),

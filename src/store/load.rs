@@ -1,7 +1,7 @@
 //! What a start reads: the names in `tasks/`, the index, and the records that are unsettled or not in it.
 //!
 //! The order matters. First the journal is redone, and `tasks/` is synced, so that nobody acts on a record that a
-//! power cut could still take back. Then names are listed once; a record without a folder that has a line in
+//! power cut could still take back. Then names are listed once; a record without a folder (an agent: with or without) that has a line in
 //! the index is neither opened nor looked at.
 
 use std::collections::HashSet;
@@ -17,7 +17,7 @@ use super::error::{StoreError, words};
 use super::index::{self, Line};
 use super::record::{self, NotARecord, NotLoaded};
 use super::{Loaded, Marks, Problem, Store, Summary, Write, env, locked};
-use crate::task::TaskId;
+use crate::task::{Kind, TaskId};
 
 /// How far beyond the healthy records a number from a damaged file may be to be believed.
 const GAP: u64 = 10_000;
@@ -47,8 +47,10 @@ struct Record {
 }
 
 impl Record {
-    fn may_be_trusted(&self) -> bool {
-        self.kind == FileType::RegularFile && !self.folder
+    /// Whether a line of the index may stand for the record: the folder of a process may hold a run that is not
+    /// folded away yet, that of an agent always holds its journal.
+    fn may_stand(&self, line: &Summary) -> bool {
+        self.kind == FileType::RegularFile && (!self.folder || line.kind == Kind::Agent)
     }
 }
 
@@ -221,7 +223,7 @@ impl Store {
                         record.trusted = false;
                     }
                 }
-                Line::Ended(summary) => match listing.find_mut(summary.id).filter(|r| r.may_be_trusted()) {
+                Line::Ended(summary) => match listing.find_mut(summary.id).filter(|r| r.may_stand(&summary)) {
                     None => {
                         doubtful.push(marks_of(&summary));
                         others.push(summary.id);

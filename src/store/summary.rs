@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::task::{Kind, Stamp, Status, Task, TaskId};
+use crate::task::{Hour, Kind, Stamp, Status, Task, TaskId};
 
 /// The longest title, in characters.
 pub const TITLE_MAX: usize = 100;
@@ -55,6 +55,59 @@ pub struct Summary {
     /// The command's exit code.
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// What budgets need to know of it; most tasks have nothing of the kind.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Box<Spent>>,
+}
+
+/// What an ended task used, who started it, and what it and those that it started may use.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Who started it.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
+    /// Tokens that it used.
+    #[serde(rename = "t", default, skip_serializing_if = "is_zero")]
+    pub tokens: u64,
+    /// What it cost, in millionths of a millionth of a dollar.
+    #[serde(rename = "d", default, skip_serializing_if = "is_zero")]
+    pub cost: u64,
+    /// How many tokens it may use.
+    #[serde(rename = "T", default, skip_serializing_if = "Option::is_none")]
+    pub budget_tokens: Option<u64>,
+    /// How much it may cost, in millionths of a millionth of a dollar.
+    #[serde(rename = "D", default, skip_serializing_if = "Option::is_none")]
+    pub budget_cost: Option<u64>,
+    /// Its last day, by hours.
+    #[serde(rename = "h", default, skip_serializing_if = "no_hours")]
+    pub hours: Box<[Hour]>,
+    /// It is a conversation, which no list shows.
+    #[serde(rename = "c", default, skip_serializing_if = "std::ops::Not::not")]
+    pub chat: bool,
+}
+
+impl Spent {
+    /// What a record says; `None`: nothing of the kind.
+    #[must_use]
+    pub fn of(task: &Task) -> Option<Box<Self>> {
+        let spent = Spent {
+            parent: task.parent,
+            tokens: task.usage.tokens(),
+            cost: task.usage.cost_usd.map_or(0, pico),
+            budget_tokens: task.budget.tokens,
+            budget_cost: task.budget.usd.map(pico),
+            hours: task.hours.iter().copied().collect(),
+            chat: task.is_chat(),
+        };
+        (spent != Spent::default()).then(|| Box::new(spent))
+    }
+}
+
+/// Dollars in millionths of a millionth, as nearly as a record tells them.
+#[must_use]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of this kind stays within bounds")]
+pub fn pico(usd: f64) -> u64 {
+    (usd * 1e12).round() as u64
 }
 
 impl Summary {
@@ -76,6 +129,7 @@ impl Summary {
             earlier_seqs: task.notices.iter().map(|n| n.seq).filter(|seq| *seq != last_seq).collect(),
             env: env_key(&task.env),
             exit_code: task.exit_code,
+            spent: Spent::of(task),
         }
     }
 }
@@ -83,6 +137,11 @@ impl Summary {
 #[allow(clippy::borrowed_box, reason = "serde hands over the field as it is")]
 fn no_seqs(seqs: &Box<[u64]>) -> bool {
     seqs.is_empty()
+}
+
+#[allow(clippy::borrowed_box, reason = "serde hands over the field as it is")]
+fn no_hours(hours: &Box<[Hour]>) -> bool {
+    hours.is_empty()
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -147,7 +206,14 @@ mod tests {
         task.key = "k".to_owned();
         task.env = "d".repeat(64);
         task.exit_code = Some(3);
+        assert_eq!(Summary::of(&task).spent, None);
+        task.parent = Some("cd34ab12".parse().unwrap());
+        task.usage.input_tokens = 12;
+        task.budget.usd = Some(0.5);
+        task.hours = vec![Hour { hour: 495_000, tokens: 12 }];
         let of = Summary::of(&task);
+        let spent = of.spent.as_ref().unwrap();
+        assert_eq!((spent.tokens, spent.budget_cost, spent.hours.len()), (12, Some(500_000_000_000), 1));
         assert_eq!((of.number, of.created_ms, of.completed_ms, &*of.title), (7, 1000, 0, "echo \"é\""));
         assert_ne!((of.key_hash, of.env), (0, 0));
         let line = serde_json::to_string(&of).unwrap();
@@ -160,5 +226,8 @@ mod tests {
         // The longest title costs its bytes and at most 16 for the allocator.
         let each = std::mem::size_of::<Summary>() + TITLE_BYTES + 16;
         assert!(each * 100_000 <= 35 << 20, "{each} bytes each");
+        // An agent that worked for two hours has more, in two allocations.
+        let agent = std::mem::size_of::<Spent>() + 2 * std::mem::size_of::<Hour>() + 32;
+        assert!(agent * 100_000 <= 20 << 20, "{agent} bytes more");
     }
 }

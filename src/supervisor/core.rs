@@ -22,9 +22,12 @@ use crate::run::Claim;
 use crate::store::{Loaded, Marks, Summary, Write};
 use crate::task::{Status, Task, TaskId};
 
+mod agents;
 mod batch;
 mod boot;
+mod budget;
 mod commands;
+mod family;
 mod index;
 mod judge;
 mod leisure;
@@ -158,6 +161,10 @@ pub struct Limits {
     pub reminders: Vec<u64>,
     /// The owner's time zone, for messages.
     pub time_zone: jiff::tz::TimeZone,
+    /// How many tokens an agent and the tasks that it starts may use, if nothing else is said.
+    pub agent_budget: u64,
+    /// How many tokens all tasks together may use in 24 hours.
+    pub global_budget: u64,
 }
 
 /// What the daemon knows about a live task beyond its record.
@@ -177,6 +184,28 @@ enum Phase {
     Sweeping,
     /// Ended; its run folder is to be folded away.
     Settling,
+    /// An agent whose driver was launched.
+    Driven,
+    /// An agent that has no driver, because it waits for something else than a slot.
+    Parked(Parked),
+    /// An agent without a driver that is stopped: what it ran is being ended.
+    Clearing,
+}
+
+/// What an agent without a driver waits for.
+#[derive(Debug, Clone, PartialEq)]
+enum Parked {
+    /// Its owner's answer.
+    Answer,
+    /// A moment, in milliseconds since boot.
+    Until(u64),
+    /// The end of other tasks.
+    Tasks {
+        /// Which; empty: all that it started.
+        ids: Vec<TaskId>,
+        /// And not longer than this, in milliseconds since boot.
+        until: Option<u64>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -193,11 +222,41 @@ struct Live {
     last_failure: String,
     /// Its open questions.
     watches: watches::Watches,
-    /// When the present pause began, milliseconds since boot.
-    paused_since: Option<u64>,
+    /// When the present pause began, milliseconds since boot; it may have been before that.
+    paused_since: Option<i64>,
+    /// When an agent's run began, milliseconds since boot; it may have been before that.
+    began: Option<i64>,
+    /// What an agent's requests may use that it has not reported yet.
+    reserved: budget::Reserved,
+    /// How many turns its driver reported last.
+    reported_turns: u64,
+    /// How many drivers it lost since one of them got on.
+    losses: u32,
+    /// The budget that left no room for its last request.
+    over: String,
+}
+
+/// Whose turn it is, of those that wait for a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// A conversation, which needs none.
+    Chat,
+    /// An agent that had begun.
+    Again,
+    /// All others.
+    First,
 }
 
 impl Live {
+    fn turn(&self) -> (Turn, u64, TaskId) {
+        let turn = match () {
+            () if self.task.is_chat() => Turn::Chat,
+            () if self.is_agent() && self.has_begun() => Turn::Again,
+            () => Turn::First,
+        };
+        (turn, self.task.number, self.task.id)
+    }
+
     fn new(task: Task, phase: Phase) -> Self {
         Live {
             task,
@@ -208,15 +267,23 @@ impl Live {
             last_failure: String::new(),
             watches: watches::Watches::new(),
             paused_since: None,
+            began: None,
+            reserved: budget::Reserved::default(),
+            reported_turns: 0,
+            losses: 0,
+            over: String::new(),
         }
     }
 
     fn holds_slot(&self) -> bool {
+        if self.task.is_chat() {
+            return false;
+        }
         match self.phase {
             // What was not looked at yet may run: until it is, nothing takes its place.
             Phase::Unseen | Phase::Starting { .. } | Phase::Sweeping => true,
-            Phase::Running { .. } => self.task.status != Status::Paused,
-            Phase::Foreign | Phase::Queued | Phase::Settling => false,
+            Phase::Running { .. } | Phase::Driven => self.task.status != Status::Paused,
+            Phase::Foreign | Phase::Queued | Phase::Settling | Phase::Parked(_) | Phase::Clearing => false,
         }
     }
 }
@@ -249,8 +316,16 @@ pub struct Core {
     ended_again: BTreeSet<(i64, u64)>,
     /// (notice number) -> task: what a cursor walks.
     notice_order: BTreeMap<u64, TaskId>,
-    /// Queued tasks by number: those without unfulfilled `after`.
-    ready: BTreeSet<(u64, TaskId)>,
+    /// Queued tasks without unfulfilled `after`, by their turn and their number.
+    ready: BTreeSet<(Turn, u64, TaskId)>,
+    /// The tasks that a task started.
+    kids: HashMap<TaskId, BTreeSet<TaskId>>,
+    /// The conversations that have not ended, by their threads.
+    chats: HashMap<String, TaskId>,
+    /// Agents that wait for the end of tasks.
+    waiting: BTreeSet<TaskId>,
+    /// The tokens that were used, by hours since 1970.
+    hours: BTreeMap<u64, u64>,
     /// Waiting task -> by each task it waits for.
     dependents: HashMap<TaskId, BTreeSet<TaskId>>,
     timers: BTreeSet<(u64, TaskId)>,
@@ -293,6 +368,10 @@ impl Core {
             ended_again: BTreeSet::new(),
             notice_order: BTreeMap::new(),
             ready: BTreeSet::new(),
+            kids: HashMap::new(),
+            chats: HashMap::new(),
+            waiting: BTreeSet::new(),
+            hours: BTreeMap::new(),
             dependents: HashMap::new(),
             timers: BTreeSet::new(),
             leisure: leisure::Leisure::default(),
@@ -342,6 +421,7 @@ impl Core {
         if let Some(live) = self.live.get(&id) {
             match live.phase {
                 Phase::Foreign | Phase::Queued | Phase::Sweeping => {}
+                Phase::Driven | Phase::Parked(_) | Phase::Clearing => {}
                 // Its shim is gone now.
                 Phase::Settling => self.emit(Some(id), Effect::Recycle { id }),
                 Phase::Unseen | Phase::Starting { .. } | Phase::Running { .. } => {

@@ -12,7 +12,7 @@ use super::core::{Ask, Batch, Core, Effect, FOLD_AGAIN_MS, Input, NewTask, Now, 
 use crate::command::{Actor, Refused, RefusedCode};
 use crate::exec::Executor;
 use crate::store::{Persist, ReadError, SaveError, Write};
-use crate::task::{Task, TaskId};
+use crate::task::{Kind, Task, TaskId};
 
 /// What a turn tells the world.
 #[derive(Debug)]
@@ -53,6 +53,9 @@ impl<S: Persist, E: Executor> Engine<S, E> {
 
     /// Puts a request to the core, with the settled record that it is about.
     pub fn ask(&mut self, request: RequestId, actor: Actor, mut ask: Ask, now: Now) -> Option<Out> {
+        if let Ask::Chat(new) = &mut ask {
+            self.redraw_taken_ids(std::slice::from_mut(new));
+        }
         if let Ask::Start { tasks, .. } = &mut ask {
             self.redraw_taken_ids(tasks);
             let found = self.read_keys(tasks);
@@ -96,7 +99,11 @@ impl<S: Persist, E: Executor> Engine<S, E> {
 
     fn record_for(&self, ask: &Ask) -> Result<Option<Box<Task>>, Refused> {
         let id = match ask {
-            Ask::Retry { id } | Ask::Remove { id } | Ask::Answer { id, .. } if self.core.is_settled(*id) => *id,
+            Ask::Retry { id } | Ask::Raise { id, .. } | Ask::Remove { id } | Ask::Answer { id, .. }
+                if self.core.is_settled(*id) =>
+            {
+                *id
+            }
             _ => return Ok(None),
         };
         match self.store.read(id) {
@@ -216,6 +223,7 @@ impl<S: Persist, E: Executor> Engine<S, E> {
             },
             Effect::Adopt { id, run, claim } => self.exec.adopt(id, run, &claim),
             Effect::Stop { id, run, claim } => self.exec.stop(id, run, &claim),
+            Effect::StopAgent { id, run } => self.exec.stop_agent(id, run),
             Effect::Kill { id, run, claim } => self.exec.kill(id, run, &claim),
             Effect::EndLeft { id, run, claim } => self.exec.end_left(id, run, claim),
             Effect::TellSaved { id } => self.exec.tell_saved(id),
@@ -248,7 +256,9 @@ impl<S: Persist, E: Executor> Engine<S, E> {
     }
 
     fn launch_all(&mut self, ids: &[TaskId], now: Now) {
-        let tasks: Vec<&Task> = ids.iter().filter_map(|id| self.core.task(*id)).collect();
+        // The stop of an agent may have come in the same turn, and is carried out by now.
+        let goes = |task: &&Task| task.kind == Kind::Process || task.stop.is_none() && !task.status.is_ended();
+        let tasks: Vec<&Task> = ids.iter().filter_map(|id| self.core.task(*id)).filter(goes).collect();
         let results = self.exec.launch_all(&tasks);
         let runs: Vec<(TaskId, u32)> = tasks.iter().map(|task| (task.id, task.run)).collect();
         for ((id, run), result) in runs.into_iter().zip(results) {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::exec::{Executor, LaunchError, Look, Report};
 use crate::run::{Claim, ClaimFact, Exit, ExitFact, ExitReason, Facts, LockFact, ProcId};
-use crate::task::{Stamp, Task, TaskId};
+use crate::task::{Stamp, Task, TaskId, Usage};
 
 /// Where a pretended run stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,7 @@ struct World {
     told: Vec<TaskId>,
     failures: Vec<LaunchError>,
     slow: bool,
+    used: BTreeMap<(TaskId, u32), Usage>,
     held: bool,
     blind: u32,
 }
@@ -87,6 +88,12 @@ impl FakeRuns {
     /// The command ends by itself.
     pub fn finish(&self, id: TaskId, run: u32, code: i32) {
         self.end(id, run, exit(Some(code), None, None));
+    }
+
+    /// The command says in the end that it used so many tokens, as claude does.
+    pub fn says_it_used(&self, id: TaskId, run: u32, input: u64, output: u64) {
+        let usage = Usage { input_tokens: input, output_tokens: output, turns: 1, ..Usage::default() };
+        self.world().used.insert((id, run), usage);
     }
 
     /// The shim obeys a stop.
@@ -193,7 +200,8 @@ impl Executor for FakeRuns {
         }
         let facts = facts(world.runs.get(&(task.id, task.run)));
         let result = if matches!(facts.exit, ExitFact::Ended(_)) { format!("run {}", task.run) } else { String::new() };
-        Ok(Look { facts, report: Report { result, ..Report::default() } })
+        let usage = world.used.get(&(task.id, task.run)).filter(|_| !result.is_empty()).cloned();
+        Ok(Look { facts, report: Report { result, usage, ..Report::default() } })
     }
 
     fn launch(&mut self, task: &Task) -> Result<(), LaunchError> {
@@ -230,6 +238,8 @@ impl Executor for FakeRuns {
     fn stop(&mut self, id: TaskId, run: u32, _: &Claim) {
         self.world().stops.push((id, run));
     }
+
+    fn stop_agent(&mut self, _: TaskId, _: u32) {}
 
     fn kill(&mut self, id: TaskId, run: u32, _: &Claim) {
         self.world().kills.push((id, run));

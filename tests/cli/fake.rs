@@ -176,6 +176,7 @@ impl Facts {
             at: Stamp::default(),
             to: Default::default(),
             question: question.to_owned(),
+            text: String::new(),
             extra: Map::new(),
         };
         self.notices.push(json!({"notice": notice, "task": task}));

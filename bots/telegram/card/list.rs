@@ -52,6 +52,7 @@ fn told(kind: NoticeKind) -> (&'static str, &'static str) {
         NoticeKind::Question => (Status::Paused.icon(), "asks"),
         NoticeKind::Reminder => (Status::Paused.icon(), "still asks"),
         NoticeKind::Closed => (Status::Running.icon(), "asks no more"),
+        NoticeKind::Budget => (Status::BudgetExceeded.icon(), "has used most of its budget"),
         NoticeKind::Completed => (Status::Completed.icon(), "completed"),
         NoticeKind::Failed => (Status::Failed.icon(), "failed"),
         NoticeKind::Cancelled => (Status::Cancelled.icon(), "cancelled"),
@@ -76,6 +77,15 @@ fn notice_row(item: &NoticeItem, face: &Face) -> String {
     let at = face.clock(&item.notice.at);
     let at = if at.is_empty() { String::new() } else { format!(" at {at}") };
     format!("{out}{at}\n{} {}", code(&face.line(task.title(), TITLE_MAX)), link(task))
+}
+
+/// How much of its budget a task has used.
+pub(crate) fn budget(item: &NoticeItem, face: &Face) -> Card {
+    let icon = Status::BudgetExceeded.icon();
+    let said = escape(&face.line(&item.notice.text, TITLE_MAX));
+    let title = code(&face.line(item.task.title(), TITLE_MAX));
+    let line = format!("{icon} <b>{}</b> {said}\n{title} {}", name_of(&item.task), link(&item.task));
+    Card::new(&[line], Vec::new())
 }
 
 /// Many notices in one message: how many of which kind, and the newest of them. `kinds`: of all notices; `more`: how

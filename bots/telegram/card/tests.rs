@@ -82,7 +82,9 @@ pub(crate) fn answered(mut task: Task, by: &str, text: &str) -> Task {
 pub(crate) fn item(task: Task, kind: NoticeKind) -> NoticeItem {
     let question = task.questions.first().map(|q| q.id.clone()).unwrap_or_default();
     let at = Stamp::from_millis(NOW - 60_000);
-    let notice = Notice { rev: task.rev, seq: task.number, kind, at, question, to: BTreeMap::new(), extra: Map::new() };
+    let text = String::new();
+    let notice =
+        Notice { rev: task.rev, seq: task.number, kind, at, question, text, to: BTreeMap::new(), extra: Map::new() };
     NoticeItem { notice, task }
 }
 

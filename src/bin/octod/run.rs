@@ -12,6 +12,8 @@ use octo::bridge::Board;
 use octo::client::{Client, Door};
 use octo::command::Refused;
 use octo::config::{self, Config};
+use octo::exec::Executors;
+use octo::exec::agent::NoAgents;
 use octo::exec::process::{ProcessExecutor, Surroundings};
 use octo::store::Store;
 use octo::supervisor::core::{Core, Limits};
@@ -267,6 +269,8 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         log_quota: config.log_quota,
         reminders: config.reminders.clone(),
         time_zone: jiff::tz::TimeZone::system(),
+        agent_budget: config.per_agent_budget,
+        global_budget: config.global_budget,
     };
     let mut core = Core::boot(limits, loaded, supervisor::now());
     for warning in &config.warnings {
@@ -282,8 +286,10 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
     let (pokes, inputs) = Pokes::channel();
     let watcher = Watcher::new(pokes.clone()).map_err(|e| fail("runs cannot be watched", e))?;
     let around = surroundings(workspace, &config)?;
-    let exec = ProcessExecutor::new(around, Arc::clone(&store), watcher.clone(), pokes);
-    let disk = DiskProbe::new(&workspace.octo.join("tasks"));
+    let tasks = workspace.octo.join("tasks");
+    let process = ProcessExecutor::new(around, Arc::clone(&store), watcher.clone(), pokes);
+    let exec = Executors::new(process, Arc::new(NoAgents), tasks.clone());
+    let disk = DiskProbe::new(&tasks);
     let octo = std::fs::File::open(&workspace.octo).map_err(|e| fail("the workspace cannot be opened", e))?;
     let octo = Arc::new(octo);
     let socket = workspace.socket().file_name().map(OsString::from).unwrap_or_default();
@@ -302,6 +308,7 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         installation,
         team: config.team.clone(),
         board: Arc::clone(&board),
+        agents: None,
     };
     let (state, left) = api::State::new(handle.clone(), fixed);
     let files = settings.paths(workspace);

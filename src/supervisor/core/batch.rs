@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Core, Live, Now, Phase, RequestId, Resolved, Undo};
+use super::{Core, Live, Now, Parked, Phase, RequestId, Resolved, Undo};
 use crate::command::{Refused, RefusedCode};
 use crate::run::Claim;
 use crate::store::{Marks, SaveError, Summary, Write};
@@ -49,6 +49,13 @@ pub enum Effect {
         run: u32,
         /// Its claim.
         claim: Claim,
+    },
+    /// Stop the driver of an agent, with all that it runs.
+    StopAgent {
+        /// The task.
+        id: TaskId,
+        /// Its run.
+        run: u32,
     },
     /// Send CONT and KILL to the shim.
     Kill {
@@ -279,6 +286,7 @@ impl Core {
             let silent = match effect {
                 Effect::Look { .. } | Effect::Void { .. } | Effect::Adopt { .. } => true,
                 Effect::Stop { .. } | Effect::Kill { .. } | Effect::EndLeft { .. } => true,
+                Effect::StopAgent { .. } => true,
                 Effect::Launch { .. } | Effect::TellSaved { .. } => false,
                 Effect::Reply { .. } | Effect::Ring(_) | Effect::NoteEnded(_) | Effect::DropEnv(_) => false,
                 Effect::Fold { .. } | Effect::Recycle { .. } | Effect::RemoveFiles { .. } => false,
@@ -368,6 +376,7 @@ impl Core {
         }
         for id in &bad {
             self.reconsider_dependents(*id, now);
+            self.name_children(*id);
         }
         let all = saved.first.is_some();
         effects.into_iter().filter_map(|(after, effect)| release(&after, effect, &bad, all, why)).collect()
@@ -378,8 +387,13 @@ impl Core {
         let gone = self.unindex(id);
         let rev = gone.as_ref().map(|l| l.task.rev);
         match undo {
-            Undo::Absent => {}
+            Undo::Absent => gone.iter().for_each(|gone| self.disown(gone)),
             Undo::Live(mut old) => {
+                if old.phase == Phase::Driven && gone.as_ref().is_some_and(|l| l.phase != Phase::Driven) {
+                    // What could not be saved is that its driver has left: another one says it again.
+                    old.phase = Phase::Parked(Parked::Until(now.boot + 1000));
+                }
+                old.reserved = gone.as_ref().map_or(old.reserved, |l| l.reserved);
                 // The failed save may be visible all the same: a later one must not carry its number again.
                 old.task.rev = rev.unwrap_or(old.task.rev).max(old.task.rev);
                 self.insert_live(*old);

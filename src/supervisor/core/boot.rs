@@ -1,8 +1,8 @@
 //! From the records on disk to the state: what a start does before it takes commands.
 
-use super::{Core, Live, Now, Phase, judge::is_process};
-use crate::store::Loaded;
-use crate::task::{Status, Task, TaskId};
+use super::{Core, Live, Now, Phase};
+use crate::store::{Loaded, Summary};
+use crate::task::{Kind, Status, Task, TaskId};
 
 impl Core {
     pub(super) fn load(&mut self, loaded: Loaded, now: Now) {
@@ -34,6 +34,10 @@ impl Core {
         for task in live {
             self.load_live(task, now);
         }
+        let parents: Vec<TaskId> = self.kids.keys().copied().collect();
+        for parent in parents {
+            self.name_children(parent);
+        }
         let foreign = self.live.values().filter(|l| l.task.mark != self.limits.mark).count();
         if foreign > 0 {
             self.problems.push(format!(
@@ -62,7 +66,12 @@ impl Core {
         if look {
             live.take_up_questions(&self.limits.reminders, now);
         }
-        live.due = look.then_some(now.boot);
+        let agent = live.is_agent() && !matches!(live.phase, Phase::Foreign | Phase::Settling);
+        if agent {
+            live.take_up_questions(&self.limits.reminders, now);
+            live.take_up_clock(now);
+        }
+        live.due = (look || agent).then_some(now.boot);
         self.insert_live(live);
         if fold {
             self.fold_later(id, now);
@@ -77,11 +86,11 @@ impl Core {
             Phase::Foreign
         } else if task.status.is_ended() {
             Phase::Settling
-        } else if is_process(task) {
-            Phase::Unseen
         } else {
-            // Agents are run by a later version; this one shows them and leaves them alone.
-            Phase::Foreign
+            match task.kind {
+                Kind::Process => Phase::Unseen,
+                Kind::Agent => Core::boot_phase_of_agent(task),
+            }
         }
     }
 
@@ -97,16 +106,18 @@ impl Core {
             .collect();
         for id in &ids {
             self.touch(*id);
-            let mark = self.limits.mark.clone();
-            let Some(live) = self.live.get_mut(id) else { continue };
-            live.task.mark = mark;
-            let task = live.task.clone();
-            let phase = self.boot_phase(&task);
-            if phase == Phase::Settling {
+            let Some(mut live) = self.unindex(*id) else { continue };
+            live.task.mark.clone_from(&self.limits.mark);
+            live.phase = self.boot_phase(&live.task);
+            live.due = Some(now.boot);
+            if live.is_agent() {
+                live.take_up_clock(now);
+            }
+            let settles = live.phase == Phase::Settling;
+            self.insert_live(live);
+            if settles {
                 self.fold_later(*id, now);
             }
-            self.set_phase(*id, phase);
-            self.set_due(*id, Some(now.boot));
             self.ring(*id);
         }
         self.recount_ends();
@@ -118,8 +129,9 @@ impl Core {
     pub(super) fn counts(&self) -> std::collections::BTreeMap<String, usize> {
         // There may be very many tasks, and there are few words.
         let mut counts = Status::ALL.map(|_| 0);
-        let live = self.live.values().map(|l| l.task.status);
-        let settled = self.settled.values().map(|s| s.status);
+        let live = self.live.values().filter(|l| !l.task.is_chat()).map(|l| l.task.status);
+        let is_chat = |s: &&Summary| s.spent.as_ref().is_some_and(|spent| spent.chat);
+        let settled = self.settled.values().filter(|s| !is_chat(s)).map(|s| s.status);
         for status in live.chain(settled) {
             counts[status as usize] += 1;
         }

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Core, Effect, Live, NewQuestion, Now, Phase, RequestId, Resolved, schedule::stamp};
 use crate::command::{Actor, Env, QuestionState, Receipts, Refused, RefusedCode, ResumeRequest, StartRequest, TaskRef};
+use crate::exec::agent::{AgentReport, Reserve};
 use crate::store::key_hash;
-use crate::task::{Kind, Status, Step, Task, TaskId};
+use crate::task::{CHAT, Kind, Status, Step, Task, TaskId};
 
 /// One task to start, with everything that needed IO already found out by the caller.
 #[derive(Debug, Clone)]
@@ -18,6 +19,22 @@ pub struct NewTask {
     pub uuid: String,
     /// The digest of the caller's environment; empty: the daemon's own.
     pub env_digest: String,
+}
+
+impl NewTask {
+    /// The conversation of somebody with the supervisor agent: `who` is a surface and its user (`telegram:4711`).
+    #[must_use]
+    pub fn chat(who: &str, model: &str, cwd: &str) -> NewTask {
+        let (uuid, id) = TaskId::random();
+        let request = StartRequest {
+            kind: Kind::Agent,
+            thread: format!("{CHAT}{who}"),
+            model: model.to_owned(),
+            cwd: cwd.to_owned(),
+            ..StartRequest::default()
+        };
+        NewTask { request, id, uuid: uuid.to_string(), env_digest: String::new() }
+    }
 }
 
 /// What can be asked of the core.
@@ -61,6 +78,19 @@ pub enum Ask {
         /// The answer.
         request: ResumeRequest,
     },
+    /// What the driver of an agent reports; answered with [`Reply::Done`].
+    Agent(AgentReport),
+    /// What a request to a model may use; answered with [`Reply::Reserved`] at once.
+    Reserve(Reserve),
+    /// Let an agent go on that used up its budget.
+    Raise {
+        /// Which.
+        id: TaskId,
+        /// How many tokens are added; `None`: the original budget again.
+        tokens: Option<u64>,
+    },
+    /// Find the conversation of a thread that has not ended, or begin it; answered with [`Reply::Task`].
+    Chat(Box<NewTask>),
     /// What a push bridge delivered.
     Receipts(Receipts),
     /// Hide all ended tasks from the lists.
@@ -87,6 +117,8 @@ pub enum Reply {
     Question(Box<QuestionState>),
     /// The ids of the tasks concerned.
     Ids(Vec<TaskId>),
+    /// How many tokens the reply of a model may have, or which budget is used up, for people.
+    Reserved(Result<u32, String>),
     /// Done.
     Done,
 }
@@ -103,6 +135,10 @@ impl Core {
             Ask::Question { id, new } => self.question(actor, id, *new, now),
             Ask::Answer { id, request } => self.answer(actor, id, &request, record, now),
             Ask::Receipts(Receipts { bridge, receipts }) => self.receipts(&bridge, &receipts, now),
+            Ask::Agent(report) => self.agent_report(report, now),
+            Ask::Reserve(reserve) => self.reserve(&reserve, now),
+            Ask::Raise { id, tokens } => self.raise_budget(id, tokens, record, now),
+            Ask::Chat(new) => self.chat(*new, now),
             Ask::Clear => self.clear(now),
             Ask::Trust { records } => {
                 self.limits.trusted = records;
@@ -126,12 +162,22 @@ impl Core {
             return Err(Refused::new(RefusedCode::Unavailable, "the daemon is shutting down").hint("try again"));
         }
         // Everything that can be refused is refused before anything changes.
+        let parent = if let Actor::Task(parent) = actor { *parent } else { None };
         let mut plans = Vec::with_capacity(tasks.len());
         for task in tasks {
+            let agent = task.request.kind == Kind::Agent || !task.request.agent_id.is_empty();
+            if let Some(parent) = parent.filter(|_| agent) {
+                self.check_depth(parent)?;
+            }
+            let digest = &task.env_digest;
+            let there = digest.is_empty() || self.env_used(digest) || envs.iter().any(|(known, _)| known == digest);
+            if !there {
+                let message = "the environment that it should have was removed with the last task that had it";
+                return Err(Refused::new(RefusedCode::NotFound, message).hint("start it anew"));
+            }
             plans.push(self.plan(task)?);
         }
         self.envs.extend(envs);
-        let parent = if let Actor::Task(parent) = actor { *parent } else { None };
         let (mut fresh, mut started, mut after) = (vec![], vec![], vec![]);
         for plan in plans {
             match plan {
@@ -211,14 +257,28 @@ impl Core {
         self.maybe_by_key(key).find(is_it).or_else(|| self.keys_read.get(key).copied())
     }
 
-    fn accept(&mut self, new: NewTask, deps: Vec<TaskId>, parent: Option<TaskId>, now: Now) -> Task {
+    pub(super) fn accept(&mut self, new: NewTask, deps: Vec<TaskId>, parent: Option<TaskId>, now: Now) -> Task {
         let request = new.request;
         self.marks.numbers_used += 1;
         let mut task = Task::new(new.id, self.marks.numbers_used, stamp(now));
         task.uuid = new.uuid;
         task.key = request.key;
         task.name = request.name;
-        task.kind = Kind::Process;
+        if request.kind == Kind::Agent || !request.agent_id.is_empty() {
+            task.kind = Kind::Agent;
+        }
+        if !request.thread.is_empty() {
+            task.thread_id = request.thread;
+        }
+        task.prompt = request.prompt;
+        task.agent_name = request.agent_id;
+        task.model = request.model;
+        task.team = request.team;
+        task.max_turns = request.max_turns.unwrap_or(task.max_turns);
+        // A conversation goes on for ever; what all agents use together is its only bound.
+        let usual = (task.kind == Kind::Agent && !task.is_chat()).then_some(self.limits.agent_budget);
+        task.budget.tokens = request.budget_tokens.or(usual);
+        task.budget.usd = request.budget_usd;
         task.command = request.command;
         task.cwd = request.cwd;
         task.env = new.env_digest;
@@ -231,6 +291,9 @@ impl Core {
         task.parent = parent;
         task.mark = self.limits.mark.clone();
         let id = task.id;
+        if let Some(parent) = parent {
+            self.adopt_child(parent, id);
+        }
         self.touch(id);
         self.insert_live(Live::new(task.clone(), Phase::Queued));
         self.ring(id);
@@ -245,20 +308,15 @@ impl Core {
             return Err(self.ended_already(id));
         }
         let reason = if reason.is_empty() { "cancel".to_owned() } else { reason };
-        if live.task.stop.is_none() {
-            if live.phase == Phase::Queued {
-                let stop =
-                    crate::task::Stop { by: actor.to_string(), at: stamp(now), reason, extra: serde_json::Map::new() };
-                self.stop_queued(id, stop, now);
-            } else {
-                self.intend_stop(id, &actor.to_string(), reason, now);
-            }
-        }
-        Ok((vec![id], self.task_reply(id)))
+        let stopped = match live.task.stop {
+            None => self.stop_tree(id, &actor.to_string(), &reason, now),
+            Some(_) => vec![id],
+        };
+        Ok((stopped, self.task_reply(id)))
     }
 
     /// A task that was never launched ends at once, in the save that holds the intent.
-    fn stop_queued(&mut self, id: TaskId, stop: crate::task::Stop, now: Now) {
+    pub(super) fn stop_queued(&mut self, id: TaskId, stop: crate::task::Stop, now: Now) {
         self.touch(id);
         let error = format!("cancelled by {} before it started", stop.by);
         if let Some(live) = self.live.get_mut(&id) {
@@ -270,7 +328,7 @@ impl Core {
     fn stop_all(&mut self, actor: &Actor, now: Now) -> (Vec<TaskId>, Reply) {
         self.pending.closes |= !std::mem::replace(&mut self.shutting_down, true);
         let mut ids: Vec<TaskId> =
-            self.live.iter().filter(|(_, l)| !l.task.status.is_ended()).map(|(id, _)| *id).collect();
+            self.live.values().filter(|l| !l.task.status.is_ended() && !l.task.is_chat()).map(|l| l.task.id).collect();
         ids.sort_unstable();
         let stopped: Vec<TaskId> =
             ids.into_iter().filter(|id| self.stop(actor, *id, "cancel".to_owned(), now).is_ok()).collect();
@@ -299,6 +357,7 @@ impl Core {
         if self.shutting_down {
             return Err(Refused::new(RefusedCode::Unavailable, "the daemon is shutting down").hint("try again"));
         }
+        let used = self.used_by_tree(id, true);
         self.touch(id);
         let old = match (self.unindex(id), record) {
             (Some(live), _) => live.task,
@@ -307,6 +366,7 @@ impl Core {
         };
         self.preserve(old.clone());
         let mut task = old;
+        super::budget::renew(&mut task, used);
         task.run += 1;
         task.stop = None;
         task.launches = 0;
@@ -319,6 +379,7 @@ impl Core {
         task.exit_code = None;
         task.signal = None;
         task.started_at = crate::task::Stamp::default();
+        task.paused_at = crate::task::Stamp::default();
         task.completed_at = crate::task::Stamp::default();
         if let Err(illegal) = task.take(Step::Retry, &stamp(now)) {
             tracing::error!(%id, %illegal, "a retry of an ended task was refused");

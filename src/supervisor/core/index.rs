@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Core, Live, Phase};
+use super::{Core, Live, Parked, Phase, Turn, family::parent_of};
 use crate::store::{Marks, Summary, env_key, key_hash};
 use crate::task::TaskId;
 
@@ -31,6 +31,13 @@ impl Core {
         }
         self.use_env(env_key(&live.task.env));
         self.settled.remove(&id);
+        self.link(id, live.task.parent, true);
+        if live.phase != Phase::Foreign {
+            self.count_hours(&live.task.hours, true);
+            if live.task.is_chat() && !live.task.status.is_ended() {
+                self.chats.insert(live.task.thread_id.clone(), id);
+            }
+        }
         self.live.insert(id, live);
         self.requeue(id);
     }
@@ -41,7 +48,11 @@ impl Core {
         if summary.key_hash != 0 {
             self.keys.insert((summary.key_hash, id));
         }
-        self.note_end(End::of_settled(&summary));
+        if let Some(end) = End::of_settled(&summary) {
+            self.note_end(end);
+        }
+        self.link(id, parent_of(&summary), true);
+        self.count_hours(summary.spent.as_ref().map_or(&[], |s| &s.hours), true);
         for seq in summary.earlier_seqs.iter().chain([&summary.last_seq]).filter(|seq| **seq != 0) {
             self.notice_order.insert(*seq, id);
         }
@@ -59,6 +70,8 @@ impl Core {
                 remove_own(&mut self.notice_order, seq, id);
             }
             self.release_env(summary.env);
+            self.link(id, parent_of(&summary), false);
+            self.count_hours(summary.spent.as_ref().map_or(&[], |s| &s.hours), false);
         }
         let live = self.live.remove(&id)?;
         remove_own(&mut self.numbers, &live.task.number, id);
@@ -82,7 +95,15 @@ impl Core {
             self.slots_used -= 1;
         }
         self.release_env(env_key(&live.task.env));
-        self.ready.remove(&(live.task.number, id));
+        self.ready.remove(&live.turn());
+        self.waiting.remove(&id);
+        self.link(id, live.task.parent, false);
+        if live.phase != Phase::Foreign {
+            self.count_hours(&live.task.hours, false);
+            if self.chats.get(&live.task.thread_id) == Some(&id) {
+                self.chats.remove(&live.task.thread_id);
+            }
+        }
         Some(live)
     }
 
@@ -101,7 +122,7 @@ impl Core {
 
     /// The marks of a clear have changed: finds anew what ended after it by anything but the clock.
     pub(super) fn recount_ends(&mut self) {
-        let ends = self.live.values().filter_map(End::of).chain(self.settled.values().map(End::of_settled));
+        let ends = self.live.values().filter_map(End::of).chain(self.settled.values().filter_map(End::of_settled));
         self.ended_again = ends.filter(|end| end.is_after_clear(&self.marks)).map(|end| (end.at, end.number)).collect();
     }
 
@@ -129,7 +150,10 @@ impl Core {
     pub fn check(&self) -> Result<(), String> {
         let same = |what: &str, same: bool| if same { Ok(()) } else { Err(format!("{what} is out of step")) };
         let (mut timers, mut slots) = (BTreeSet::new(), 0);
-        let mut ended: BTreeSet<_> = self.settled.values().map(|s| (s.completed_ms, s.number)).collect();
+        let mut ended: BTreeSet<_> =
+            self.settled.values().filter_map(End::of_settled).map(|end| (end.at, end.number)).collect();
+        let (mut kids, mut hours) = (HashMap::<TaskId, BTreeSet<TaskId>>::new(), BTreeMap::<u64, u64>::new());
+        let mut chats: HashMap<String, TaskId> = HashMap::new();
         let mut dependents: HashMap<TaskId, BTreeSet<TaskId>> = HashMap::new();
         let mut envs: HashMap<u64, usize> = HashMap::new();
         for summary in self.settled.values() {
@@ -137,14 +161,24 @@ impl Core {
             same("keys", summary.key_hash == 0 || self.keys.contains(&(summary.key_hash, summary.id)))?;
             same("notice_order", summary.last_seq == 0 || self.notice_order.contains_key(&summary.last_seq))?;
             *envs.entry(summary.env).or_default() += 1;
+            if let Some(spent) = &summary.spent {
+                spent.parent.map(|parent| kids.entry(parent).or_default().insert(summary.id));
+                spent.hours.iter().for_each(|h| *hours.entry(h.hour).or_default() += h.tokens);
+            }
         }
         for (id, live) in &self.live {
             let task = &live.task;
             timers.extend(live.due.map(|due| (due, *id)));
             slots += usize::from(live.holds_slot());
-            if task.status.is_ended() {
-                ended.insert((task.completed_at.millis().unwrap_or(0), task.number));
+            ended.extend(End::of(live).map(|end| (end.at, end.number)));
+            task.parent.map(|parent| kids.entry(parent).or_default().insert(*id));
+            if live.phase != Phase::Foreign {
+                task.hours.iter().for_each(|h| *hours.entry(h.hour).or_default() += h.tokens);
+                if task.is_chat() && !task.status.is_ended() {
+                    chats.insert(task.thread_id.clone(), *id);
+                }
             }
+            same("waiting", self.waiting.contains(id) == matches!(live.phase, Phase::Parked(Parked::Tasks { .. })))?;
             for dep in &task.after {
                 dependents.entry(*dep).or_default().insert(*id);
             }
@@ -159,24 +193,29 @@ impl Core {
         same("numbers", self.numbers.len() == self.live.len() + self.settled.len())?;
         same("timers", self.timers == timers)?;
         same("slots_used", self.slots_used == slots)?;
+        same("kids", self.kids == kids)?;
+        same("hours", self.hours == hours)?;
+        same("chats", self.chats == chats)?;
         same("ended_order", self.ended_order == ended)?;
-        let ends = self.live.values().filter_map(End::of).chain(self.settled.values().map(End::of_settled));
+        let ends = self.live.values().filter_map(End::of).chain(self.settled.values().filter_map(End::of_settled));
         let again = ends.filter(|end| end.is_after_clear(&self.marks)).map(|end| (end.at, end.number));
         same("ended_again", self.ended_again == again.collect())?;
         same("dependents", self.dependents == dependents)?;
         same("env_uses", self.env_uses == envs)?;
         let queued = |id: &TaskId| self.live.get(id).is_some_and(|l| l.phase == Phase::Queued);
-        same("ready", self.ready.iter().all(|(_, id)| queued(id)))
+        let in_turn = |entry: &(Turn, u64, TaskId)| self.live.get(&entry.2).is_some_and(|l| l.turn() == *entry);
+        same("ready", self.ready.iter().all(|entry| queued(&entry.2) && in_turn(entry)))
     }
 
     /// Every task is thought of again: by the clock, by its turn, by the end of what it waits for, or by its receipts.
     fn check_woken(&self, live: &Live) -> Result<(), String> {
         let waits = |dep: &TaskId| self.status_of(*dep).is_some_and(|s| !s.is_ended());
         let woken = live.due.is_some()
-            || live.phase == Phase::Foreign
+            || matches!(live.phase, Phase::Foreign | Phase::Driven)
+            || live.phase == Phase::Parked(Parked::Answer) && live.task.questions.iter().any(|q| q.open)
+            || matches!(live.phase, Phase::Parked(Parked::Tasks { .. })) && !self.tasks_over(live.task.id)
             || live.phase == Phase::Settling && (self.leisure.knows(live.task.id) || self.owes(&live.task))
-            || live.phase == Phase::Queued
-                && (self.ready.contains(&(live.task.number, live.task.id)) || live.task.after.iter().any(waits));
+            || live.phase == Phase::Queued && (self.ready.contains(&live.turn()) || live.task.after.iter().any(waits));
         if woken { Ok(()) } else { Err(format!("nobody thinks of task {} in phase {:?}", live.task.id, live.phase)) }
     }
 }
@@ -204,7 +243,8 @@ pub(super) struct End {
 impl End {
     pub(super) fn of(live: &Live) -> Option<End> {
         let task = &live.task;
-        task.status.is_ended().then(|| End {
+        // No list shows a conversation.
+        (task.status.is_ended() && !task.is_chat()).then(|| End {
             at: task.completed_at.millis().unwrap_or(0),
             number: task.number,
             seq: task.notices.iter().map(|n| n.seq).max().unwrap_or(0),
@@ -212,8 +252,10 @@ impl End {
         })
     }
 
-    fn of_settled(summary: &Summary) -> End {
-        End { at: summary.completed_ms, number: summary.number, seq: summary.last_seq, foreign: false }
+    fn of_settled(summary: &Summary) -> Option<End> {
+        let chat = summary.spent.as_ref().is_some_and(|spent| spent.chat);
+        let end = End { at: summary.completed_ms, number: summary.number, seq: summary.last_seq, foreign: false };
+        (!chat).then_some(end)
     }
 
     /// By the clock it was over when the lists were cleared; by its number, or its notice, it was not.

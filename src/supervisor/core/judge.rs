@@ -7,7 +7,7 @@ use crate::exec::{Look, Report};
 use crate::run::{Claim, Exit, ExitReason, Verdict, verdict};
 use crate::store::Summary;
 use crate::supervisor::Event;
-use crate::task::{Kind, NoticeKind, Status, Step, Stop, Task, TaskId};
+use crate::task::{NoticeKind, Status, Step, Stop, Task, TaskId};
 
 /// When a fold is tried again that found a lock still held.
 pub const FOLD_AGAIN_MS: u64 = 1000;
@@ -176,10 +176,10 @@ impl Core {
         if let Some(live) = self.live.get_mut(&id) {
             live.task.exit_code = exit.code;
             live.task.signal = exit.signal;
-            fill(&mut live.task, report);
         }
         // The end is when the command ended, not when a daemon came to see it.
         let ended = Now { wall: exit.at.millis().unwrap_or(now.wall), boot: now.boot };
+        self.fill(id, report, ended);
         self.end(id, status, error, ended);
     }
 
@@ -190,9 +190,7 @@ impl Core {
         }
         let stop = live.task.stop.clone();
         self.touch(id);
-        if let Some(live) = self.live.get_mut(&id) {
-            fill(&mut live.task, report);
-        }
+        self.fill(id, report, now);
         if stop.is_some() {
             self.end_stopped(id, stop.as_ref(), now);
         } else {
@@ -202,7 +200,19 @@ impl Core {
         }
     }
 
-    fn end_stopped(&mut self, id: TaskId, stop: Option<&Stop>, now: Now) {
+    /// Takes in what a run said.
+    fn fill(&mut self, id: TaskId, report: Report, now: Now) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.task.result = report.result;
+        if !report.session_id.is_empty() {
+            live.task.session_id = report.session_id;
+        }
+        if let Some(usage) = report.usage {
+            self.spend_of_run(id, &usage, now);
+        }
+    }
+
+    pub(super) fn end_stopped(&mut self, id: TaskId, stop: Option<&Stop>, now: Now) {
         let timeout = self.live.get(&id).map_or(0, |l| l.task.timeout);
         let (status, error) = stopped(stop, timeout);
         self.end(id, status, error, now);
@@ -219,7 +229,12 @@ impl Core {
         live.task.error = error;
         live.lazy = false;
         live.stop_sent = None;
-        let told = NoticeKind::of_end(status).is_some_and(|kind| self.raise(id, kind, "", now));
+        let chat = live.task.is_chat();
+        if chat && self.chats.get(&live.task.thread_id) == Some(&id) {
+            self.chats.remove(&live.task.thread_id);
+        }
+        live.reserved = super::budget::Reserved::default();
+        let told = !chat && NoticeKind::of_end(status).is_some_and(|kind| self.raise(id, kind, "", now));
         let Some(live) = self.live.get(&id) else { return };
         if let Some(end) = End::of(live) {
             self.note_end(end);
@@ -235,6 +250,7 @@ impl Core {
         }
         self.emit(Some(id), Effect::TellSaved { id });
         self.release_dependents(id, now);
+        self.wake_waiting(id, now);
     }
 
     pub(super) fn folded(&mut self, id: TaskId, done: Result<(), u64>, now: Now) {
@@ -272,16 +288,6 @@ impl Core {
 
     pub(super) fn live_task(&self, id: TaskId) -> Option<&Live> {
         self.live.get(&id)
-    }
-}
-
-fn fill(task: &mut Task, report: Report) {
-    task.result = report.result;
-    if !report.session_id.is_empty() {
-        task.session_id = report.session_id;
-    }
-    if let Some(usage) = report.usage {
-        task.usage = usage;
     }
 }
 
@@ -332,9 +338,4 @@ fn stopped(stop: Option<&Stop>, timeout: u64) -> (Status, String) {
 /// `SIGTERM` and the like.
 fn signal_name(signal: i32) -> &'static str {
     nix::sys::signal::Signal::try_from(signal).map_or("unknown", |s| s.as_str())
-}
-
-/// Only process tasks have runs so far.
-pub(super) fn is_process(task: &Task) -> bool {
-    task.kind == Kind::Process
 }

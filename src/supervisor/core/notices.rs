@@ -26,6 +26,18 @@ impl Core {
 
     /// Puts a notice into the record, owed to every bridge, if the task's owner wants to hear of such things.
     pub(super) fn raise(&mut self, id: TaskId, kind: NoticeKind, question: &str, now: Now) -> bool {
+        self.raise_saying(id, kind, question, String::new(), now)
+    }
+
+    /// As [`Core::raise`], with words of its own.
+    pub(super) fn raise_saying(
+        &mut self,
+        id: TaskId,
+        kind: NoticeKind,
+        question: &str,
+        text: String,
+        now: Now,
+    ) -> bool {
         let Some(live) = self.live.get_mut(&id) else { return false };
         if !live.task.notify.wants(kind) {
             return false;
@@ -38,6 +50,7 @@ impl Core {
             kind,
             at: stamp(now),
             question: question.to_owned(),
+            text,
             to: self.limits.bridges.iter().map(|b| (b.clone(), Delivery::Owed)).collect(),
             extra: serde_json::Map::new(),
         };
@@ -67,9 +80,12 @@ impl Core {
         let pauses = task.history.iter().filter(|h| h.status == Status::Paused).count();
         for _ in CLOSED_MAX..pauses {
             // A pause goes with the step that ended it, so that the rest is still a life.
-            let over = |steps: &[HistoryEntry]| steps.iter().map(|h| h.status).eq([Status::Paused, Status::Running]);
-            let Some(at) = task.history.windows(2).position(over) else { break };
-            task.history.drain(at..at + 2);
+            let is = |steps: &[HistoryEntry], life: &[Status]| steps.iter().map(|h| h.status).eq(life.iter().copied());
+            let find = |life: &[Status]| task.history.windows(life.len()).position(|steps| is(steps, life));
+            let process = find(&[Status::Paused, Status::Running]).map(|at| at..at + 2);
+            let agent = || find(&[Status::Paused, Status::Resumed, Status::Running]).map(|at| at..at + 3);
+            let Some(over) = process.or_else(agent) else { break };
+            task.history.drain(over);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Looking things up: references, lists, notices, status. Nothing here changes anything.
 
-use super::{Core, Phase};
+use super::{Core, Live, Phase};
 use crate::command::{ListQuery, Refused, RefusedCode, StatusReport, TaskRef};
 use crate::task::{Status, Task, TaskId};
 
@@ -84,6 +84,14 @@ impl Core {
         self.saved(self.resolve(reference)?).ok_or_else(|| Refused::no_such_task(reference))
     }
 
+    /// Whether a record may be built upon: it is of this installation, and of no newer Octo.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub fn usable(&self, task: &Task) -> Result<(), Refused> {
+        self.check_mark(task)
+    }
+
     /// The record of a live task.
     #[must_use]
     pub fn task(&self, id: TaskId) -> Option<&Task> {
@@ -153,7 +161,10 @@ impl Core {
             return Vec::new();
         }
         let wanted = |t: &Task| {
-            !t.status.is_ended() && query.status.is_none_or(|s| s == t.status) && query.kind.is_none_or(|k| k == t.kind)
+            !t.status.is_ended()
+                && !t.is_chat()
+                && query.status.is_none_or(|s| s == t.status)
+                && query.kind.is_none_or(|k| k == t.kind)
         };
         let mut active: Vec<Task> = self.live.values().map(|l| &l.task).filter(|t| wanted(t)).cloned().collect();
         active.sort_by_key(|t| (rank(t.status), t.number));
@@ -219,7 +230,8 @@ impl Core {
     /// How many tasks have not ended.
     #[must_use]
     pub fn unfinished(&self) -> usize {
-        self.live.values().filter(|l| !l.task.status.is_ended() && l.phase != Phase::Foreign).count()
+        let counts = |l: &&Live| !l.task.status.is_ended() && l.phase != Phase::Foreign && !l.task.is_chat();
+        self.live.values().filter(counts).count()
     }
 
     /// The ids of all settled tasks.

@@ -43,6 +43,7 @@ impl Core {
             return Err(Refused::new(RefusedCode::Conflict, message).hint("wait until some of them are answered"));
         }
         self.touch(id);
+        self.begin(id, now);
         let question = question_of(new, now);
         let reminders = self.limits.reminders.clone();
         let granted = self.grant_for(id, &question);
@@ -82,7 +83,7 @@ impl Core {
         };
         match phase {
             _ if status.is_ended() => return Err(asks_too_late(id)),
-            Phase::Running { .. } => {}
+            Phase::Running { .. } | Phase::Driven => {}
             // It runs, or could not ask; its claim is just not seen yet.
             Phase::Unseen | Phase::Starting { .. } if matches!(actor, Actor::Task(_)) => {
                 self.emit(None, Effect::Look { id, run });
@@ -204,6 +205,7 @@ impl Core {
         }
         self.tell_of_question(id, qid, NoticeKind::Closed, now);
         self.prune(id, qid);
+        self.agent_heard(id, now);
         self.questions_changed(id, now);
     }
 

@@ -1,6 +1,6 @@
 //! Who runs next: slots, the queue, `--after`, deadlines and the low disk.
 
-use super::{Core, Effect, Live, Now, Phase};
+use super::{Core, Effect, Live, Now, Parked, Phase, Turn};
 use crate::task::{Status, Step, Stop, Task, TaskId};
 
 /// How long after SIGTERM a shim is killed.
@@ -16,13 +16,22 @@ impl Core {
     pub fn schedule(&mut self, now: Now) {
         // A pause that cannot be saved did not happen: its slot is free when it is durable.
         let pausing = self.unsaved_pauses();
-        while self.slots_used + pausing < self.limits.slots && !self.disk_low && !self.shutting_down {
-            let Some((number, id)) = self.ready.first().copied() else { break };
+        while !self.shutting_down {
+            let Some(entry) = self.ready.first().copied() else { break };
+            let (turn, _, id) = entry;
+            let full = self.slots_used + pausing >= self.limits.slots || self.disk_low;
+            if full && turn != Turn::Chat {
+                break;
+            }
             // What it waited for may have been put back by a failed save in the meantime.
-            let Some(live) = self.live.get(&id).filter(|l| self.dependencies_met(&l.task)) else {
-                self.ready.remove(&(number, id));
+            let Some(live) = self.live.get(&id).filter(|l| l.waits_no_more() || self.dependencies_met(&l.task)) else {
+                self.ready.remove(&entry);
                 continue;
             };
+            if live.is_agent() {
+                self.drive(id, now);
+                continue;
+            }
             let mut saves = live.task.after.clone();
             saves.push(id);
             let run = live.task.run;
@@ -55,6 +64,8 @@ impl Core {
         let Some(live) = self.live.get(&id) else { return };
         match live.phase {
             Phase::Foreign => {}
+            Phase::Driven | Phase::Parked(_) | Phase::Clearing => self.due_agent(id, now),
+            Phase::Queued if live.is_agent() => self.due_agent(id, now),
             Phase::Queued => {
                 // Also when its cancel, for what it waited for, could not be saved.
                 self.check_dependencies(id, now);
@@ -137,19 +148,30 @@ impl Core {
         let Some(live) = self.live.get_mut(&id) else { return };
         live.task.stop = Some(Stop { by: by.to_owned(), at: stamp(now), reason, extra: serde_json::Map::new() });
         let run = live.task.run;
-        self.emit(Some(id), Effect::Look { id, run });
+        if live.is_agent() {
+            self.stop_agent(id, now);
+        } else {
+            self.emit(Some(id), Effect::Look { id, run });
+        }
         self.ring(id);
     }
 
     /// Puts a task into the ready queue, or takes it out, as its phase and its `after` list say.
     pub(super) fn requeue(&mut self, id: TaskId) {
         let Some(live) = self.live.get(&id) else { return };
-        let entry = (live.task.number, id);
-        let queued = live.phase == Phase::Queued && live.due.is_none();
-        if queued && self.dependencies_met(&live.task) {
+        let entry = live.turn();
+        // A process waits a moment after a launch that failed.
+        let queued = live.phase == Phase::Queued && (live.due.is_none() || live.is_agent());
+        let waits = matches!(live.phase, Phase::Parked(Parked::Tasks { .. }));
+        if queued && (live.waits_no_more() || self.dependencies_met(&live.task)) {
             self.ready.insert(entry);
         } else {
             self.ready.remove(&entry);
+        }
+        if waits {
+            self.waiting.insert(id);
+        } else {
+            self.waiting.remove(&id);
         }
     }
 

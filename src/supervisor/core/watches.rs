@@ -45,15 +45,15 @@ impl Live {
     /// When its questions must be thought of again.
     pub(super) fn questions_due(&self) -> Option<u64> {
         let paused = self.task.status == Status::Paused;
-        let last = self.watches.values().map(|w| w.attended).max().filter(|_| paused);
+        let last = self.watches.values().map(|w| w.attended).max().filter(|_| paused && !self.is_agent());
         let each = self.watches.values().flat_map(|w| [w.deadline, w.reminder]).flatten();
         each.chain(last).min()
     }
 
     /// Milliseconds since boot by which its clock is late, for the pauses of its run.
     pub(super) fn stood_still(&self, now: Now) -> u64 {
-        let present = self.paused_since.map_or(0, |since| now.boot.saturating_sub(since));
-        self.task.paused_ms + present
+        let since = |since: i64| u64::try_from(i64::try_from(now.boot).unwrap_or(i64::MAX) - since).unwrap_or(0);
+        self.task.paused_ms.saturating_add(self.paused_since.map_or(0, since))
     }
 
     /// Takes up what was open when an earlier daemon went.
@@ -62,7 +62,8 @@ impl Live {
         self.watches = open.map(|q| (q.id.clone(), Watch::of(q, reminders, now))).collect();
         if self.task.status == Status::Paused {
             let since = self.task.paused_at.millis().unwrap_or(now.wall);
-            self.paused_since = Some(now.boot.saturating_sub(now.wall.saturating_sub(since).max(0).unsigned_abs()));
+            let boot = i64::try_from(now.boot).unwrap_or(i64::MAX);
+            self.paused_since = Some(boot.saturating_sub(now.wall.saturating_sub(since).max(0)));
         }
     }
 }
@@ -74,6 +75,9 @@ impl Core {
     /// Brings status, slots, `paused_*` and the timer in line with the questions that are open now.
     pub(super) fn questions_changed(&mut self, id: TaskId, now: Now) {
         let Some(live) = self.live.get(&id) else { return };
+        if live.is_agent() {
+            return self.agent_questions_changed(id, now);
+        }
         if live.task.status == Status::Paused && !live.is_attended(now) {
             self.unpause(id, now);
         }
@@ -98,7 +102,7 @@ impl Core {
             && let Some(live) = self.live.get_mut(&id)
         {
             live.task.paused_at = stamp(now);
-            live.paused_since = Some(now.boot);
+            live.paused_since = i64::try_from(now.boot).ok();
         }
     }
 
@@ -144,7 +148,8 @@ impl Core {
             .filter(|(q, w)| w.reminder.is_some_and(|r| r <= now.boot) && !over.contains(q))
             .map(|(q, _)| q.clone())
             .collect();
-        let left = live.task.status == Status::Paused && !live.is_attended(now);
+        // An agent waits itself: nobody has to poll for it.
+        let left = live.task.status == Status::Paused && !live.is_agent() && !live.is_attended(now);
         if over.is_empty() && remind.is_empty() && !left {
             return;
         }
