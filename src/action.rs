@@ -102,7 +102,7 @@ pub fn describe(request: &ActionRequest, read: impl Fn(&Path) -> Option<String>)
 fn shown(request: &ActionRequest, read: impl Fn(&Path) -> Option<String>) -> (&'static str, String) {
     let input = &request.input;
     let drawn = match request.tool.as_str() {
-        "Bash" => command(input).map(|text| (COMMAND, text)),
+        "Bash" | "shell" => command(input).map(|text| (COMMAND, text)),
         "Edit" => edits(input, std::slice::from_ref(input)).map(|text| (DIFF, text)),
         "MultiEdit" => input["edits"].as_array().and_then(|all| edits(input, all)).map(|text| (DIFF, text)),
         "Write" => write(request, read).map(|text| (DIFF, text)),

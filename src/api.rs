@@ -22,6 +22,7 @@ use crate::supervisor::Handle;
 
 mod admin;
 mod bridges;
+mod chat;
 mod extract;
 mod listing;
 mod logs;
@@ -73,6 +74,8 @@ pub struct Fixed {
     pub board: Arc<crate::bridge::Board>,
     /// Who knows which agents there are; `None`: this daemon runs none.
     pub agents: Option<Arc<dyn crate::exec::agent::AgentCheck>>,
+    /// Who talks with the owner; `None`: nobody.
+    pub hub: Option<crate::agent::hub::Hub>,
 }
 
 impl State {
@@ -110,6 +113,7 @@ pub fn router(state: State) -> Router {
         .route("/bridges/{bridge}/pairing", get(bridges::candidate).post(bridges::open_pairing))
         .route("/bridges/{bridge}/pairing/decision", post(bridges::decide))
         .route("/background-agent-ws", get(ws::socket))
+        .route("/chat", post(chat::chat))
         .route("/notices", get(notices::notices))
         .route("/status", get(admin::status))
         .route("/shutdown", post(admin::shutdown))

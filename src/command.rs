@@ -261,6 +261,23 @@ pub struct RaiseRequest {
     pub tokens: Option<u64>,
 }
 
+/// The body of `POST /chat`: something that is said to the supervisor agent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+pub struct ChatRequest {
+    /// What.
+    pub text: String,
+    /// The idempotency key; the same key again is the same word, and gives its answer.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub key: String,
+    /// Begins a new conversation.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub new: bool,
+    /// The model that answers from now on; empty: as before, at first OCTO_MODEL.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub model: String,
+}
+
 /// The body of `POST /background-agents/{id}/followup`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]

@@ -11,8 +11,8 @@ use super::Error;
 use super::read::blocking;
 use crate::bridge::Candidate;
 use crate::command::{
-    ErrorBody, FollowupRequest, Listing, NoticePage, Owed, QuestionRequest, QuestionState, RaiseRequest, Receipts,
-    ResumeRequest, ShutdownRequest, StartRequest, Started, StatusReport, StopRequest,
+    ChatRequest, ErrorBody, FollowupRequest, Listing, NoticePage, Owed, QuestionRequest, QuestionState, RaiseRequest,
+    Receipts, ResumeRequest, ShutdownRequest, StartRequest, Started, StatusReport, StopRequest,
 };
 use crate::task::Task;
 
@@ -32,6 +32,7 @@ use crate::task::Task;
         ask,
         look,
         resume,
+        chat,
         owed,
         receipts,
         open_pairing,
@@ -61,6 +62,7 @@ use crate::task::Task;
         QuestionRequest,
         QuestionState,
         ResumeRequest,
+        ChatRequest,
         Owed,
         Receipts,
         Candidate,
@@ -171,6 +173,21 @@ fn look() {}
         (status = 507, body = ErrorBody)))]
 #[allow(dead_code, reason = "documentation")]
 fn resume() {}
+
+/// Says something to the supervisor agent; its answer comes as server-sent events. There is one conversation for each
+/// surface and user (`x-octo-client`: `repl`, `telegram:4711`; `api` without it).
+#[utoipa::path(post, path = "/chat", request_body = ChatRequest,
+    responses(
+        (status = 200, content_type = "text/event-stream", description = "events, each with JSON as its data: \
+            `delta` {text} more of its words; `tool` {name, line} it calls a tool; `task` {id} it started a task; \
+            `question` {task, question, text, choices} it asks, and goes on when that was answered (`POST .../resume`); \
+            `done` {task, text} the end, with its last words whole; `error` {task, message} the end, without an answer. \
+            What was said is on disk before the first event, and is answered also after a crash"),
+        (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "no model, or no key: the message says what to set"),
+        (status = 503, body = ErrorBody), (status = 507, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn chat() {}
 
 /// What a push bridge has still to tell, oldest first. With `wait`, answers as soon as there is something.
 #[utoipa::path(get, path = "/owed",

@@ -39,12 +39,18 @@ impl Seen {
         self.files.iter().any(|(name, was)| self.differs_from(name, was.as_ref()))
     }
 
-    /// The names of those that hold something else now. Each is told once. Reads them.
+    /// The names of those that hold something else now. Each change is told once. Reads them.
     pub fn changed(&mut self) -> Vec<&'static str> {
-        let (changed, same): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.files).into_iter().partition(|(name, was)| self.differs_from(name, was.as_ref()));
-        self.files = same;
-        changed.into_iter().map(|(name, _)| name).collect()
+        let mut changed = Vec::new();
+        let Some(root) = &self.root else { return changed };
+        for (name, was) in &mut self.files {
+            let now = digest(root, name);
+            if now != *was {
+                *was = now;
+                changed.push(*name);
+            }
+        }
+        changed
     }
 
     fn differs_from(&self, name: &str, was: Option<&[u8; 32]>) -> bool {

@@ -45,6 +45,31 @@ pub struct Surroundings {
     pub secrets: Vec<String>,
 }
 
+impl Surroundings {
+    /// The whole environment of what a task runs; `given` is the one that the task came with, if it did with any.
+    #[must_use]
+    pub fn environment(&self, task: &Task, given: Option<Env>) -> Vec<(OsString, OsString)> {
+        let mut env: HashMap<OsString, OsString> = match given {
+            None => self.base_env.iter().cloned().collect(),
+            Some(given) => given.into_iter().map(|(k, v)| (OsString::from(k), os_value(v))).collect(),
+        };
+        for (name, value) in &self.exported {
+            env.entry(name.into()).or_insert_with(|| value.into());
+        }
+        env.extend(task.env_overrides.iter().map(|(k, v)| (k.into(), v.into())));
+        for secret in &self.secrets {
+            env.remove(OsStr::new(secret));
+        }
+        let bin = self.octo.join("bin");
+        let path = env.get(OsStr::new("PATH")).cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+        env.insert("PATH".into(), prepend(&bin, &path));
+        env.insert("OCTO_TASK_ID".into(), task.id.as_str().into());
+        env.insert("OCTO_RUN".into(), task.run.to_string().into());
+        env.insert("OCTO_WORKSPACE".into(), self.workspace.clone().into());
+        env.into_iter().collect()
+    }
+}
+
 /// A run whose claim makes sense.
 #[derive(Debug, Clone, Copy)]
 struct Sound {
@@ -94,29 +119,14 @@ impl ProcessExecutor {
 
     /// The whole environment of a task's command.
     fn environment(&self, task: &Task) -> Result<Vec<(OsString, OsString)>, LaunchError> {
-        let mut env: HashMap<OsString, OsString> = if task.env.is_empty() {
-            self.around.base_env.iter().cloned().collect()
-        } else {
-            let stored = self.stored_env(&task.env).map_err(|error| LaunchError {
-                why: format!("the environment that task {} was given cannot be read: {error}", task.id),
-                passing: false,
-            })?;
-            stored.into_iter().map(|(k, v)| (OsString::from(k), os_value(v))).collect()
-        };
-        for (name, value) in &self.around.exported {
-            env.entry(name.into()).or_insert_with(|| value.into());
+        if task.env.is_empty() {
+            return Ok(self.around.environment(task, None));
         }
-        env.extend(task.env_overrides.iter().map(|(k, v)| (k.into(), v.into())));
-        for secret in &self.around.secrets {
-            env.remove(OsStr::new(secret));
-        }
-        let bin = self.around.octo.join("bin");
-        let path = env.get(OsStr::new("PATH")).cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-        env.insert("PATH".into(), prepend(&bin, &path));
-        env.insert("OCTO_TASK_ID".into(), task.id.as_str().into());
-        env.insert("OCTO_RUN".into(), task.run.to_string().into());
-        env.insert("OCTO_WORKSPACE".into(), self.around.workspace.clone().into());
-        Ok(env.into_iter().collect())
+        let stored = self.stored_env(&task.env).map_err(|error| LaunchError {
+            why: format!("the environment that task {} was given cannot be read: {error}", task.id),
+            passing: false,
+        })?;
+        Ok(self.around.environment(task, Some(stored)))
     }
 
     fn stored_env(&self, digest: &str) -> Result<Env, ReadError> {

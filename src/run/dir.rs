@@ -21,6 +21,9 @@ pub(crate) const CLAIM: &str = "claim.json";
 pub(crate) const EXIT: &str = "exit.json";
 pub(crate) const LOG: &str = "out.log";
 
+/// Where the runs of an agent's own commands are, in its task's folder.
+pub(crate) const CALLS: &str = "calls";
+
 /// Claims and exits are a few hundred bytes; whatever is larger was not written by a shim.
 const FACT_MAX: u64 = 64 * 1024;
 
@@ -38,6 +41,14 @@ impl RunDir {
     #[must_use]
     pub fn new(tasks: &Path, id: TaskId, run: u32) -> Self {
         let path = tasks.join(id.as_str()).join(format!("run-{run}"));
+        RunDir { tasks: tasks.to_owned(), id, run, path }
+    }
+
+    /// Names a run of a command that the agent of a task runs by itself: `tasks/<id>/calls/<call>/run-<nth>/`. What
+    /// runs there is marked as a part of run `run` of the task. Touches nothing.
+    #[must_use]
+    pub fn of_call(tasks: &Path, id: TaskId, run: u32, call: &str, nth: u32) -> Self {
+        let path = tasks.join(id.as_str()).join(CALLS).join(call).join(format!("run-{nth}"));
         RunDir { tasks: tasks.to_owned(), id, run, path }
     }
 
@@ -182,7 +193,7 @@ pub(crate) fn now() -> Stamp {
 }
 
 /// Makes what happened in a folder (names made, renamed, removed) survive a power cut.
-pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 

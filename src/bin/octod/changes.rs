@@ -36,6 +36,8 @@ pub(super) struct Changes {
     pub(super) socket: OsString,
     /// The settings files as they were read.
     pub(super) settings: Seen,
+    /// Lets agents live by what the files say now; returns what is wrong there.
+    pub(super) reload: Box<dyn Fn() -> Vec<String> + Send>,
 }
 
 impl Changes {
@@ -86,8 +88,13 @@ impl Changes {
             return;
         }
         tokio::time::sleep(WRITTEN).await;
-        for name in self.settings.changed() {
-            let problem = format!("settings in {name} changed; restart the daemon to use them");
+        let changed = self.settings.changed();
+        let mut problems = if changed.is_empty() { Vec::new() } else { (self.reload)() };
+        // What agents live by is in use at once.
+        problems.extend(changed.iter().map(|name| {
+            format!("settings in {name} changed; restart the daemon to use them (agents' models, keys and prices are in use)")
+        }));
+        for problem in problems {
             tracing::warn!("{problem}");
             state.supervisor.note(|core| core.add_problem(problem)).await;
         }

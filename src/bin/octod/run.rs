@@ -7,13 +7,13 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use octo::agent::hub::Hub;
 use octo::api;
 use octo::bridge::Board;
 use octo::client::{Client, Door};
 use octo::command::Refused;
 use octo::config::{self, Config};
 use octo::exec::Executors;
-use octo::exec::agent::NoAgents;
 use octo::exec::process::{ProcessExecutor, Surroundings};
 use octo::store::Store;
 use octo::supervisor::core::{Core, Limits};
@@ -287,8 +287,13 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
     let watcher = Watcher::new(pokes.clone()).map_err(|e| fail("runs cannot be watched", e))?;
     let around = surroundings(workspace, &config)?;
     let tasks = workspace.octo.join("tasks");
+    let (hub, warnings) = Hub::new(around.clone(), &config);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+        core.add_problem(warning);
+    }
     let process = ProcessExecutor::new(around, Arc::clone(&store), watcher.clone(), pokes);
-    let exec = Executors::new(process, Arc::new(NoAgents), tasks.clone());
+    let exec = Executors::new(process, Arc::new(hub.clone()), tasks.clone());
     let disk = DiskProbe::new(&tasks);
     let octo = std::fs::File::open(&workspace.octo).map_err(|e| fail("the workspace cannot be opened", e))?;
     let octo = Arc::new(octo);
@@ -298,6 +303,7 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
     let listener = tokio::net::UnixListener::from_std(listener).map_err(|e| fail("the socket cannot be used", e))?;
     let handle =
         supervisor::start(core, Arc::clone(&store), exec, inputs, watcher, disk).map_err(|e| fail("no thread", e))?;
+    hub.connect(handle.clone());
     octo::supervisor::audit::spawn(handle.clone());
     let board = Arc::new(Board::default());
     let fixed = api::Fixed {
@@ -308,11 +314,13 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         installation,
         team: config.team.clone(),
         board: Arc::clone(&board),
-        agents: None,
+        agents: Some(Arc::new(hub.clone())),
+        hub: Some(hub.clone()),
     };
     let (state, left) = api::State::new(handle.clone(), fixed);
     let files = settings.paths(workspace);
-    Changes { octo: Arc::clone(&octo), socket: socket.clone(), settings }.watch(
+    let reload = reload(hub.clone(), workspace.clone(), trust);
+    Changes { octo: Arc::clone(&octo), socket: socket.clone(), settings, reload }.watch(
         state.clone(),
         &workspace.socket(),
         &files,
@@ -330,10 +338,20 @@ async fn serve(args: &Args, workspace: &Workspace, lock: &DaemonLock) -> Result<
         // It leaves at the same word, and has two seconds for what is on the wire.
         let _ = tokio::task::spawn_blocking(move || bridge.join()).await;
     }
+    // Agents stay as their journals say; what they run goes on under its shims.
+    let _ = tokio::task::spawn_blocking(move || hub.leave()).await;
     handle.quit().await;
     let _ = rustix::fs::unlinkat(&*octo, &socket, rustix::fs::AtFlags::empty());
     tracing::info!("left; tasks go on");
     Ok(())
+}
+
+/// Takes over what agents live by from settings that changed.
+fn reload(hub: Hub, workspace: Workspace, trust: Trust) -> Box<dyn Fn() -> Vec<String> + Send> {
+    Box::new(move || {
+        let config = Config::load(&config::settings_of(std::env::vars_os()), &workspace, &trust);
+        hub.settings(&config)
+    })
 }
 
 fn telegram_setup(workspace: &Workspace, config: &Config, board: Arc<Board>, leaving: Left) -> telegram::Setup {
