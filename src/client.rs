@@ -41,7 +41,7 @@ pub use chat::{ChatEvent, ChatStream};
 pub use http::Trouble;
 pub use logs::{LogEvent, LogQuery, LogStream};
 pub use start::Patience;
-pub use wait::Waited;
+pub use wait::{Deputy, Vigil, Waited};
 
 use http::Call;
 use wire::{Answer, Wire};

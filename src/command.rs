@@ -32,6 +32,10 @@ impl fmt::Display for Actor {
     }
 }
 
+/// The header of an answer that is one record: the word of the task's status. Who waits for an end sees it there
+/// without reading the record.
+pub const STATUS_HEADER: &str = "x-octo-status";
+
 /// What a person or program writes to name a task: an id, an unambiguous prefix of one, or a number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]

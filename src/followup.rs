@@ -93,7 +93,7 @@ mod tests {
         let (words, data) = request.prompt.split_once("\n\n").unwrap();
         assert_eq!(words, "Fix it.");
         let data: Vec<&str> = data.lines().skip_while(|line| !line.is_empty()).skip(1).collect();
-        assert!(data.iter().all(|line| line.starts_with(MARK)) && data.len() == 9, "{data:#?}");
+        assert!(data.iter().all(|line| line.starts_with(MARK)) && data.len() == 10, "{data:#?}");
         assert!(data.contains(&"| make test") && data.contains(&"| status: failed") && data.contains(&"| one"));
         assert!(!request.prompt.contains('\x1b'));
     }

@@ -50,7 +50,9 @@
 //!
 //! # Three programs
 //!
-//! `octo` is the lean client, `octod` the daemon, `octo-shim` holds one running command each. They share this
+//! `octo` is the lean client, `octod` the daemon, `octo-shim` holds one running command each. (An `octo` that has
+//! nothing to do but wait for a task's end becomes an `octo-shim --wait`, `client/wait/deputy.rs` and `shim/wait.rs`,
+//! which is gone soonest when the end has come.) They share this
 //! library, and each links only what it uses. The daemon's own life is in `src/bin/octod/`: `run.rs` from its lock
 //! to its leaving, and `changes.rs`, where the crate `notify` tells that its socket was deleted or its settings
 //! files changed. (Logs are followed by an inotify instance on the API's own thread, `src/api/tail.rs`.)

@@ -30,7 +30,8 @@
 //!    cannot write it tries again each second and holds its lock until it can. Poke `x` comes before the
 //!    syncs, the lock falls after them, and then the poke socket closes.
 //!
-//! A shim for a program that is *not* to outlive the daemon is a tether (`shim/tether.rs`).
+//! A shim for a program that is *not* to outlive the daemon is a tether (`shim/tether.rs`). With `--wait` the program
+//! does something else: it waits for a task's end in the place of an `octo` (`shim/wait.rs`).
 //!
 //! In builds with debug assertions `OCTO_SHIM_HOLD=before_lock|before_claim|before_exit` makes it stop
 //! itself there, for tests; the variable never reaches the command.
@@ -56,6 +57,7 @@ mod record;
 mod sys;
 mod tether;
 mod tree;
+mod wait;
 
 use args::Args;
 use child::{Child, Plan};
@@ -63,6 +65,7 @@ use record::Folder;
 
 pub use nursery::nursery;
 pub use tether::{TETHER, tether};
+pub use wait::wait;
 
 /// How long what a command left behind may take to go, after TERM.
 const GRACE_AT_END: Duration = Duration::from_secs(5);

@@ -4,6 +4,8 @@
 
 #[path = "lifecycle/deleted.rs"]
 mod deleted;
+#[path = "lifecycle/deputy.rs"]
+mod deputy;
 #[path = "lifecycle/ends.rs"]
 mod ends;
 #[path = "lifecycle/files.rs"]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use octo::command::{Env, EnvValue};
 use octo::store::{Difference, Loaded, Marks, Persist, ReadError, Store, Summary, Write, env_digest, parse_record};
-use octo::task::{Notice, NoticeKind, Stamp, Status, Task, TaskId};
+use octo::task::{Kind, Notice, NoticeKind, Stamp, Status, Task, TaskId};
 use octo::testkit::MemStore;
 use serde_json::{Value, json};
 use tempfile::TempDir;

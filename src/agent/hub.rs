@@ -240,19 +240,16 @@ fn report(id: TaskId, run: u32, usage: Usage, what: Report) -> AgentReport {
     AgentReport { id, run, usage, what }
 }
 
-/// Why an agent is not driven, before it is.
-enum Not {
-    /// It is as this report says.
-    Driven(Usage, Report),
-}
+/// Why an agent is not driven: it is as this says.
+struct Not(Box<(Usage, Report)>);
 
 impl Not {
     fn failed(why: impl Into<String>) -> Not {
-        Not::Driven(Usage::default(), Report::Failed(why.into()))
+        Not(Box::new((Usage::default(), Report::Failed(why.into()))))
     }
 
     fn lost(why: impl std::fmt::Display) -> Not {
-        Not::Driven(Usage::default(), Report::Lost(why.to_string()))
+        Not(Box::new((Usage::default(), Report::Lost(why.to_string()))))
     }
 }
 
@@ -366,7 +363,8 @@ impl Inner {
         let before = own_usage(&task);
         let (mut state, mut life) = match self.begin(desk, task).await {
             Ok(begun) => begun,
-            Err(Not::Driven(usage, what)) => {
+            Err(not) => {
+                let (usage, what) = *not.0;
                 let usage = if usage == Usage::default() { before } else { usage };
                 return (usage, what);
             }
@@ -692,7 +690,7 @@ impl Inner {
 /// What there is to report of an agent that is over, if it is.
 fn over(state: &State) -> Result<(), Not> {
     if state.stopped {
-        return Err(Not::Driven(life::usage(state), Report::Stopped));
+        return Err(Not(Box::new((life::usage(state), Report::Stopped))));
     }
     Ok(())
 }

@@ -113,7 +113,8 @@ fn start() {}
         ("id" = String, Path, description = "id, unambiguous prefix, or number"),
         ("wait" = Option<u64>, Query, description = "seconds, at most 300"),
         ("seen" = Option<String>, Query, description = "the newest question already told: only a newer one ends the wait")),
-    responses((status = 200, body = Task), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+    responses((status = 200, body = Task, headers(("x-octo-status" = String, description = "the task's status"))),
+        (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 #[allow(dead_code, reason = "documentation")]
 fn show() {}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State as Extract};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
@@ -16,7 +16,8 @@ use super::peer::surface;
 use super::read::{LONG, blocking, json};
 use super::{Error, Peer, Rights, State, bad_input, json_or_default, listing, wait_of};
 use crate::command::{
-    Env, EnvValue, FollowupRequest, ListQuery, RaiseRequest, Refused, RefusedCode, StartRequest, Started, StopRequest,
+    Env, EnvValue, FollowupRequest, ListQuery, RaiseRequest, Refused, RefusedCode, STATUS_HEADER, StartRequest,
+    Started, StopRequest,
 };
 use crate::exec::agent::AgentCheck;
 use crate::followup;
@@ -346,7 +347,10 @@ pub(super) async fn show(
     let Query(query) = query.map_err(|e| bad_input("query", &e, StatusCode::BAD_REQUEST))?;
     let task = state.show_to(&peer, reference).await?;
     let task = if query.wait.is_some() { state.wait_for(task, &query).await? } else { task };
-    Ok(json(task.weight(), task).await?)
+    let status = HeaderValue::from_static(task.status.word());
+    let mut answer = json(task.weight(), task).await?;
+    answer.headers_mut().insert(STATUS_HEADER, status);
+    Ok(answer)
 }
 
 impl State {
@@ -479,4 +483,62 @@ impl State {
 
 pub(super) fn unexpected() -> Refused {
     Refused::new(RefusedCode::Internal, "the supervisor gave an answer to another question")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Knows one agent.
+    #[derive(Debug)]
+    struct OneAgent;
+
+    impl AgentCheck for OneAgent {
+        fn check(&self, request: &mut StartRequest, parent: Option<&Task>) -> Result<(), Refused> {
+            if !matches!(request.agent_id.as_str(), "" | "writer") {
+                let message = format!("there is no agent {}; there are: writer", request.agent_id);
+                return Err(Refused::new(RefusedCode::BadRequest, message));
+            }
+            request.model = format!("demo/{}", parent.map_or(0, |task| task.number));
+            Ok(())
+        }
+    }
+
+    fn prepared(body: &str, agents: bool) -> Result<NewTask, Refused> {
+        let agents = agents.then(|| Arc::new(OneAgent) as Arc<dyn AgentCheck>);
+        let around = Around { workspace: "/".into(), agents };
+        let requests = vec![serde_json::from_str(body).unwrap()];
+        let parent = Task::new(TaskId::random().1, 7, crate::task::Stamp::default());
+        prepare(requests, &around, Some(&parent), |_| true).map(|(mut tasks, _)| tasks.remove(0))
+    }
+
+    #[test]
+    fn an_agent_is_started_by_its_name_or_its_kind() {
+        for body in [r#"{"agentId":"writer","task":"Write."}"#, r#"{"type":"agent","task":"Write."}"#] {
+            let new = prepared(body, true).unwrap().request;
+            assert_eq!((new.kind, new.prompt.as_str(), new.model.as_str()), (Kind::Agent, "Write.", "demo/7"));
+            assert_eq!(prepared(body, false).unwrap_err().code, RefusedCode::Unsupported);
+        }
+        let thread = prepared(r#"{"type":"agent","task":"x","thread":"chat:me","thread_id":"chat:me"}"#, true).unwrap();
+        assert_eq!(thread.request.thread, "", "only the daemon begins conversations");
+    }
+
+    #[test]
+    fn what_makes_no_sense_for_an_agent_is_refused() {
+        for (body, why) in [
+            (r#"{"type":"agent","task":" "}"#, "no prompt"),
+            (r#"{"type":"agent","task":"x","command":"ls"}"#, "has no command"),
+            (r#"{"type":"agent","task":"x","max_turns":0}"#, "without a turn"),
+            (r#"{"type":"agent","task":"x","budget_tokens":0}"#, "budget of nothing"),
+            (r#"{"type":"agent","task":"x","budget_usd":-1}"#, "budget of nothing"),
+            (r#"{"agentId":"ghost","task":"x"}"#, "there are: writer"),
+            (r#"{"command":"x","budget_usd":0}"#, "budget of nothing"),
+        ] {
+            let refused = prepared(body, true).unwrap_err();
+            assert!(refused.message.contains(why), "{body}: {refused}");
+        }
+        let long = format!(r#"{{"type":"agent","task":"{}"}}"#, "x".repeat(300_000));
+        assert_eq!(prepared(&long, true).unwrap_err().code, RefusedCode::TooLarge);
+        assert!(prepared(r#"{"command":"x","budget_usd":1.5}"#, true).is_ok());
+    }
 }

@@ -1,5 +1,6 @@
 //! `octo-shim`: one small process per run, (`--nursery`) the one that forks them, and (`RUNDIR --tether`) one per
-//! MCP server of an agent; started by the daemon, never by hand. See `octo::shim`.
+//! MCP server of an agent; started by the daemon, never by hand. With `--wait` it waits in the place of an `octo`.
+//! See `octo::shim`.
 //!
 //! The C library calls `main` directly: what Rust's own start-up does first (a signal stack, a look at the
 //! memory map, a guard page) is of no use to a program that is over in a moment or asleep for hours, and
@@ -26,6 +27,7 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
             let said = writeln!(std::io::stdout(), "octo-shim {}", env!("CARGO_PKG_VERSION"));
             c_int::from(said.is_err())
         }
+        Some(word) if word == "--wait" => octo::shim::wait(words),
         Some(word) if word == "--nursery" => octo::shim::nursery() as c_int,
         first => match words.next() {
             Some(word) if word == octo::shim::TETHER => octo::shim::tether(words),

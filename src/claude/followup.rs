@@ -56,14 +56,16 @@ fn kept(command: &str) -> Option<(Vec<String>, Vec<String>)> {
     Some((assigned, options))
 }
 
-/// A word as a shell reads it again; an assignment stays one.
+/// A word as a shell reads it again; an assignment stays one, and an option looks like one.
 fn quoted(word: &str) -> String {
     let name = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
     };
     match word.split_once('=') {
-        Some((left, value)) if name(left) => format!("{left}={}", shell_words::quote(value)),
+        Some((left, value)) if name(left.trim_start_matches('-').replace('-', "_").as_str()) => {
+            format!("{left}={}", shell_words::quote(value))
+        }
         _ => shell_words::quote(word).into_owned(),
     }
 }
@@ -81,7 +83,7 @@ mod tests {
             ("claude --output-format json -p hi", "claude --output-format=json -p --resume S 'and the docs'"),
             (
                 "claude -p hi --allowedTools 'Bash(make *)' Read --debug --verbose",
-                "claude '--allowedTools=Bash(make *)' --allowedTools=Read --debug --verbose -p --resume S 'and the docs'",
+                "claude --allowedTools='Bash(make *)' --allowedTools=Read --debug --verbose -p --resume S 'and the docs'",
             ),
             ("claude -p --resume OLD hi -c --session-id x --fork-session", "claude -p --resume S 'and the docs'"),
             ("claude -p hi --max-budget-usd 1 --model \"$M\"", "claude -p --resume S 'and the docs'"),

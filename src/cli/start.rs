@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Failure, World, wait};
-use crate::client::Client;
+use crate::client::{Client, Vigil};
 use crate::command::{Refused, RefusedCode, StartRequest, Started, TaskRef};
 use crate::render::parse_duration;
 use crate::task::{NotifyPolicy, Task};
@@ -86,9 +86,15 @@ impl Options {
     }
 
     async fn wait_for_all(&self, world: &World, is_batch: bool, started: &[Started]) -> Result<(), Failure> {
+        let id = |one: &Started| TaskRef(one.instance_id.to_string());
+        if let [one] = started
+            && !self.json
+        {
+            return wait::run(world, &id(one), Vigil::default()).await;
+        }
         let mut ended = Vec::new();
         for one in started {
-            if let Some(task) = wait::until_end(world, &TaskRef(one.instance_id.to_string()), None).await? {
+            if let Some(task) = wait::until_end(world, &id(one)).await? {
                 ended.push(task);
             }
         }

@@ -1,10 +1,12 @@
 //! `octo task ID ...`: shows one task, or does something with it.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 use super::logs::{LogsArgs, print_logs};
 use super::{Failure, World, resume, wait};
-use crate::client::{Client, LogEvent, LogQuery, new_key};
+use crate::client::{Client, LogEvent, LogQuery, Vigil, new_key};
 use crate::command::{FollowupRequest, Refused, ResumeRequest, TaskRef};
 use crate::render::{self, Tail, Tongue, parse_duration};
 use crate::task::Task;
@@ -65,6 +67,9 @@ enum Act {
         /// Gives up after so long, with exit code 124
         #[arg(long, value_name = "DUR", value_parser = parse_duration)]
         timeout: Option<u64>,
+        /// What another process knew of this wait
+        #[arg(long, hide = true, conflicts_with = "timeout")]
+        goes_on: Option<Vigil>,
     },
 }
 
@@ -89,7 +94,10 @@ pub(super) async fn run(world: &World, args: TaskArgs) -> Result<(), Failure> {
             let told = resume::answer(&client, &task, request).await?;
             world.print(format!("{told}\n"))
         }
-        Some(Act::Wait { timeout }) => wait::run(world, &task, timeout).await,
+        Some(Act::Wait { timeout, goes_on }) => {
+            let vigil = goes_on.unwrap_or_else(|| Vigil::new(timeout.map(Duration::from_secs)));
+            wait::run(world, &task, vigil).await
+        }
     }
 }
 

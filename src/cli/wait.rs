@@ -1,25 +1,28 @@
 //! `octo task ID wait` and `--wait`: until a task has ended.
 
-use std::time::Duration;
-
 use super::{FAILED, Failure, TIMED_OUT, World};
-use crate::client::Waited;
+use crate::client::{Deputy, Vigil, Waited};
 use crate::command::TaskRef;
 use crate::render::{self, Room, Tongue, View, duration, name_of, took, why};
 use crate::task::{Question, Status, Task};
 
-/// Waits for the end; exits 0 when the task completed, 1 otherwise, 124 when the time ran out.
-pub(super) async fn run(world: &World, task: &TaskRef, timeout: Option<u64>) -> Result<(), Failure> {
-    match until_end(world, task, timeout).await? {
+/// Waits for the end, in this process or a deputy; exits 0 when the task completed, 1 otherwise, 124 when the time
+/// ran out.
+pub(super) async fn run(world: &World, task: &TaskRef, vigil: Vigil) -> Result<(), Failure> {
+    match keep(world, task, vigil, world.deputy()).await? {
         Some(task) => verdict(world, &task),
         None => Err(Failure::Quiet(TIMED_OUT)),
     }
 }
 
 /// Waits for the end, telling questions that arise; `None` when the time ran out.
-pub(super) async fn until_end(world: &World, task: &TaskRef, timeout: Option<u64>) -> Result<Option<Task>, Failure> {
+pub(super) async fn until_end(world: &World, task: &TaskRef) -> Result<Option<Task>, Failure> {
+    keep(world, task, Vigil::default(), None).await
+}
+
+async fn keep(world: &World, task: &TaskRef, vigil: Vigil, deputy: Option<Deputy>) -> Result<Option<Task>, Failure> {
     let tell = |task: &Task, question: &Question| world.warn(&question_text(task, question));
-    match world.client()?.wait(task, timeout.map(Duration::from_secs), tell).await? {
+    match world.client()?.keep(task, vigil, deputy, tell).await? {
         Waited::Ended(task) => Ok(Some(*task)),
         Waited::TimedOut => Ok(None),
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::Failure;
-use crate::client::{Client, Door};
+use crate::client::{Client, Deputy, Door};
 use crate::command::{Env, EnvValue, Refused, RefusedCode, TaskRef};
 use crate::render::View;
 use crate::workspace::Workspace;
@@ -139,6 +139,11 @@ impl World {
             other == workspace.root || other.canonicalize().ok() == workspace.root.canonicalize().ok()
         };
         self.var("OCTO_TASK_ID").is_some() && self.var("OCTO_WORKSPACE").is_none_or(same)
+    }
+
+    /// Who waits in this process's place; a REPL does it itself.
+    pub(super) fn deputy(&self) -> Option<Deputy> {
+        if self.surface == CLI { Deputy::of(self.exe.clone()) } else { None }
     }
 
     /// The caller's environment as requests carry it. A variable whose name is no UTF-8 is left out.

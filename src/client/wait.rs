@@ -1,6 +1,5 @@
 //! Waiting for a task's end, over any number of restarts of the daemon.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::http::{self, Call};
@@ -13,6 +12,10 @@ const POLL: Duration = Duration::from_secs(50);
 
 /// The pause after a poll that answered at once with nothing new (a question that is still open).
 const NOTHING_NEW: Duration = Duration::from_millis(500);
+
+mod deputy;
+
+pub use deputy::Deputy;
 
 /// How a wait ended.
 #[derive(Debug)]
@@ -31,6 +34,47 @@ fn warm_up() {
     let _ = std::hint::black_box(serde_json::from_slice::<Task>(&sample));
 }
 
+/// What is to be remembered of a wait.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vigil {
+    /// When it is given up.
+    deadline: Option<Instant>,
+    /// The questions that were told, with their runs; the newest comes last.
+    told: Vec<(u32, String)>,
+    /// When a deputy began the poll that has come to nothing.
+    asked: Option<Instant>,
+}
+
+impl Vigil {
+    /// A wait that begins now and is given up after `timeout`; `None` waits for ever.
+    #[must_use]
+    pub fn new(timeout: Option<Duration>) -> Vigil {
+        Vigil { deadline: timeout.map(|t| Instant::now() + t), ..Vigil::default() }
+    }
+
+    /// Notes a question; whether it is news.
+    fn hear(&mut self, run: u32, question: &str) -> bool {
+        let news = !self.told.iter().any(|(r, q)| (*r, q.as_str()) == (run, question));
+        if news {
+            self.told.push((run, question.to_owned()));
+        }
+        news
+    }
+
+    fn newest(&self) -> Option<&str> {
+        self.told.last().map(|(_, question)| question.as_str())
+    }
+
+    fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// How long one poll may last.
+    fn left(&self) -> Duration {
+        self.deadline.map_or(POLL, |d| d.saturating_duration_since(Instant::now()).min(POLL))
+    }
+}
+
 impl Client {
     /// Waits until the task has ended, or the time is up; `None` waits for ever.
     ///
@@ -42,59 +86,68 @@ impl Client {
         &self,
         task: &TaskRef,
         timeout: Option<Duration>,
+        on_question: impl FnMut(&Task, &Question),
+    ) -> Result<Waited, Refused> {
+        self.keep(task, Vigil::new(timeout), None, on_question).await
+    }
+
+    /// As [`Client::wait`], for a process that does nothing else and after that just ends: it may hand over to a
+    /// deputy, and then this call does not return. `vigil` is new, or what a deputy handed back.
+    ///
+    /// # Errors
+    /// As [`Client::wait`].
+    pub async fn keep(
+        &self,
+        task: &TaskRef,
+        mut vigil: Vigil,
+        mut deputy: Option<Deputy>,
         mut on_question: impl FnMut(&Task, &Question),
     ) -> Result<Waited, Refused> {
-        let deadline = timeout.map(|t| Instant::now() + t);
-        let client = if deadline.is_none() { self.patience(Patience::Forever) } else { self.clone() };
+        let client = if vigil.deadline.is_none() { self.patience(Patience::Forever) } else { self.clone() };
         let mut task = task.clone();
-        let mut told = HashSet::new();
-        let mut newest = None;
-        if self.blocking {
+        if self.blocking && deputy.is_none() {
             warm_up();
         }
         loop {
-            let left = deadline.map_or(POLL, |d| d.saturating_duration_since(Instant::now()).min(POLL));
-            let asked = Instant::now();
-            let Some(now) = client.poll(&task, left, newest.as_deref(), deadline).await? else {
+            let left = vigil.left();
+            // With a deputy at hand this is but a look.
+            let hold = deputy.is_none().then_some(left);
+            let asked = if deputy.is_some() { vigil.asked.take() } else { Some(Instant::now()) };
+            let Some(now) = client.poll(&task, hold, &vigil).await? else {
                 return Ok(Waited::TimedOut);
             };
             // From here on by id: a prefix could become ambiguous while we wait.
             task = TaskRef(now.id.to_string());
             let mut new = false;
             for question in now.questions.iter().filter(|q| q.open) {
-                if told.insert((now.run, question.id.clone())) {
+                if vigil.hear(now.run, &question.id) {
                     on_question(&now, question);
-                    newest = Some(question.id.clone());
                     new = true;
                 }
             }
             if now.status.is_ended() {
                 return Ok(Waited::Ended(Box::new(now)));
             }
-            if deadline.is_some_and(|d| Instant::now() >= d) {
+            if vigil.is_over() {
                 return Ok(Waited::TimedOut);
             }
-            if !new && asked.elapsed() < NOTHING_NEW && left > NOTHING_NEW {
+            if !new && asked.is_some_and(|at| at.elapsed() < NOTHING_NEW) && left > NOTHING_NEW {
                 self.pause(NOTHING_NEW).await;
+            }
+            if let Some(deputy) = deputy.take() {
+                // It comes back only when that was not possible.
+                deputy.take_over(&client, &task, &vigil);
             }
         }
     }
 
-    /// One long poll for the record; `None` when the deadline passed while there was no daemon.
-    async fn poll(
-        &self,
-        task: &TaskRef,
-        wait: Duration,
-        seen: Option<&str>,
-        deadline: Option<Instant>,
-    ) -> Result<Option<Task>, Refused> {
-        let mut q = http::Query::new(http::task_path(task, "")?);
-        // Whole seconds, rounded up: the deadline below cuts off what is too much.
-        q.add("wait", &wait.as_millis().div_ceil(1000).to_string());
-        q.add_opt("seen", seen.map(str::to_owned));
+    /// Asks for the record, which the daemon may hold back for so long; `None` when the deadline passed while there
+    /// was no daemon.
+    async fn poll(&self, task: &TaskRef, hold: Option<Duration>, vigil: &Vigil) -> Result<Option<Task>, Refused> {
         // A little longer than the poll itself: its answer is the better one.
-        let until = deadline.map(|d| d + Duration::from_millis(500));
-        let call = Call::get(q.path()).repeatable().waits().slow(wait).until(until);
+        let until = vigil.deadline.map(|d| d + Duration::from_millis(500));
+        let path = record_path(task, hold, vigil)?;
+        let call = Call::get(path).repeatable().waits().slow(hold.unwrap_or_default()).until(until);
         let client = match until {
             Some(until) => self.patience(self.patience.at_most(until.saturating_duration_since(Instant::now()))),
             None => self.clone(),
@@ -104,4 +157,15 @@ impl Client {
             result => result.map(Some),
         }
     }
+}
+
+/// The path of a poll.
+fn record_path(task: &TaskRef, hold: Option<Duration>, vigil: &Vigil) -> Result<String, Refused> {
+    let mut q = http::Query::new(http::task_path(task, "")?);
+    if let Some(hold) = hold {
+        // Whole seconds, rounded up: the deadline cuts off what is too much.
+        q.add("wait", &hold.as_millis().div_ceil(1000).to_string());
+        q.add_opt("seen", vigil.newest().map(str::to_owned));
+    }
+    Ok(q.path())
 }

@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use octo::agent::drive::Parking;
 use octo::command::{Actor, Env, EnvValue, QuestionRequest, Receipt, Receipts, ResumeRequest, StartRequest, TaskRef};
+use octo::exec::agent::{Report, Reserve};
 use octo::store::{Persist as _, env_digest};
 use octo::supervisor::core::{Ask, Input, Limits, NewQuestion, NewTask, Reply, Resolved};
 use octo::task::{Delivery, Notice, Task, TaskId};
+use octo::task::{Kind, Stamp};
 
 use super::{Answer, Lab, limits};
 
@@ -41,6 +44,8 @@ struct Story {
     asked: BTreeSet<(TaskId, String, String)>,
     /// Answers that were acknowledged: whose.
     answered: BTreeMap<(TaskId, usize), String>,
+    /// What drivers reported.
+    reports: usize,
     /// Receipts that were acknowledged.
     told: BTreeSet<(TaskId, u64)>,
     at: String,
@@ -69,6 +74,11 @@ impl Story {
                 format!("k{}", if again { 1 + self.dice.below(self.keys.max(1) as usize) as u64 } else { self.keys });
             let mut request = StartRequest { command: "x".into(), key, ..StartRequest::default() };
             if self.dice.below(3) == 0 {
+                request.kind = Kind::Agent;
+                request.timeout = [0, 0, 40][self.dice.below(3)];
+                request.budget_tokens = Some([2000, 50_000][self.dice.below(2)]);
+            }
+            if self.dice.below(3) == 0 {
                 request.after.extend(self.any().map(|id| TaskRef(id.to_string())));
             }
             let env: Env = [("E".to_owned(), EnvValue::Text(self.dice.below(3).to_string()))].into();
@@ -77,7 +87,11 @@ impl Story {
             envs.push((env_digest(&env), env));
         }
         let keys: Vec<String> = tasks.iter().map(|t| t.request.key.clone()).collect();
-        if let Ok(Reply::Started(started)) = self.lab().ask(Ask::Start { tasks, envs }) {
+        // An agent may start them.
+        let driven: Vec<TaskId> = self.lab().agents.driven().into_iter().map(|(id, _)| id).collect();
+        let parent = self.dice.one_of(&driven).filter(|_| self.dice.below(2) == 0);
+        let actor = parent.map_or(Actor::Owner("test".into()), |id| Actor::Task(Some(id)));
+        if let Ok(Reply::Started(started)) = self.lab().ask_as(actor, Ask::Start { tasks, envs }) {
             for (key, (shown, _)) in keys.into_iter().zip(started) {
                 let id = match shown {
                     Resolved::Live(task) => task.id,
@@ -123,10 +137,66 @@ impl Story {
         }
     }
 
+    /// A driver reports something, or says it twice.
+    fn agent(&mut self) {
+        let driven = self.lab().agents.driven();
+        let Some((id, run)) = self.dice.one_of(&driven) else { return };
+        let how = self.dice.below(16);
+        let lab = self.lab();
+        let until = |ms: i64| Stamp::from_millis(lab.now.wall + ms);
+        let what = match how {
+            0..3 => {
+                let _ = lab.ask(Ask::Reserve(Reserve { id, run, prompt: 100, max_output: 1000, rates: None }));
+                lab.agents.uses(id, 100, 400, None);
+                Report::Working
+            }
+            3 => Report::Working,
+            4 => Report::Lost("lost".into()),
+            5 => Report::Parked(Parking::RateLimit { until: until(5000) }),
+            6..8 => Report::Parked(Parking::Tasks { ids: vec![], until: Stamp::default() }),
+            8 => {
+                let ids = lab.task(id).children.first().copied().into_iter().collect();
+                Report::Parked(Parking::Tasks { ids, until: until(20_000) })
+            }
+            9..11 if self.question_of(id) => Report::Parked(Parking::Question),
+            9..11 => Report::Lost("it could not ask".into()),
+            11 => Report::Failed("no model".into()),
+            12 => Report::OverBudget("used up".into()),
+            13 => Report::Ended { ok: false, text: "no".into() },
+            _ => Report::Ended { ok: true, text: "done".into() },
+        };
+        self.reports += 1;
+        let lab = self.lab();
+        let report = lab.agents.report(id, run, what);
+        let told = lab.ask(Ask::Agent(report.clone()));
+        if how == 15 {
+            let _ = lab.ask(Ask::Agent(report));
+        } else if told.is_ok() && matches!(report.what, Report::Ended { .. }) {
+            let there = lab.store.task(id).is_none_or(|t| t.status.is_ended() || t.run != run);
+            assert!(there, "{}: an end that was taken in is not on disk", self.at);
+        }
+    }
+
+    fn question_of(&mut self, id: TaskId) -> bool {
+        self.keys += 1;
+        let key = format!("q{}", self.keys);
+        let request = QuestionRequest { text: "?".into(), key, ..QuestionRequest::default() };
+        let new = Box::new(NewQuestion { request, action: None });
+        let asked = self.lab().ask_as(Actor::Task(Some(id)), Ask::Question { id, new });
+        if let Ok(Reply::Question(asked)) = &asked {
+            self.asked.insert((id, asked.question.key.clone(), asked.question.id.clone()));
+        }
+        asked.is_ok()
+    }
+
     fn step(&mut self) {
+        if self.dice.below(3) == 0 {
+            return self.agent();
+        }
         match self.dice.below(22) {
             0..5 => self.start(),
             5..7 => drop(self.ask_about(|id| Ask::Stop { id, reason: String::new() })),
+            7..9 if self.dice.below(3) == 0 => drop(self.ask_about(|id| Ask::Raise { id, tokens: None })),
             7..9 => drop(self.ask_about(|id| Ask::Retry { id })),
             9 => self.remove(),
             10..12 => self.world(),
@@ -248,8 +318,16 @@ impl Story {
         assert!(removed.iter().all(|id| !records.contains_key(id)), "{at}: a removed task came back");
         let answered: BTreeSet<TaskId> = answered.into_keys().map(|(id, _)| id).collect();
         let paused = |id: &TaskId| records.get(id).is_some_and(|t| !t.questions.is_empty());
-        let running = lab.runs.running().into_iter().filter(|(id, _)| !answered.contains(id) && !paused(id)).count();
+        let runs = lab.runs.running().into_iter().chain(lab.agents.driven());
+        let running = runs.filter(|(id, _)| !answered.contains(id) && !paused(id)).count();
         assert!(running <= SLOTS, "{at}: more run than there are slots");
+        for task in records.values() {
+            let named = |child: &TaskId| records.get(child).is_none_or(|c| c.parent == Some(task.id));
+            assert!(task.children.iter().all(named), "{at}: {} names a child of another one", task.id);
+            if let Some(parent) = task.parent.and_then(|id| lab.engine.core.task(id)) {
+                assert!(parent.children.contains(&task.id), "{at}: {} does not name its child", parent.id);
+            }
+        }
         assert!(lab.runs.all_started().values().all(|n| *n == 1), "{at}: a run started twice");
         let unnoted = lab.runs.all_started().into_keys().find(|(id, run)| !lab.store.may_have_begun(*id, *run));
         assert_eq!(unnoted, None, "{at}: a run began before the journal said so");
@@ -263,6 +341,16 @@ impl Story {
         for _ in 0..200 {
             for (id, run) in lab.runs.running() {
                 lab.runs.finish(id, run, 0);
+            }
+            for (id, _) in lab.agents.driven() {
+                let _ = lab.report(id, Report::Ended { ok: true, text: "done".into() });
+            }
+            for task in lab.store.tasks().iter().filter(|t| t.kind == Kind::Agent && !t.status.is_ended()) {
+                for question in task.questions.iter().filter(|q| q.open) {
+                    let question = Some(question.id.clone());
+                    let request = ResumeRequest { answer: "end".into(), question, key: String::new() };
+                    let _ = lab.ask(Ask::Answer { id: task.id, request });
+                }
             }
             lab.pass(31);
             if lab.store.tasks().iter().all(|t| t.status.is_ended()) && lab.runs.running().is_empty() {
@@ -287,7 +375,7 @@ impl Story {
 
 #[test]
 fn random_lives_keep_every_index_in_step() {
-    let (mut asked, mut answered, mut told) = (0, 0, 0);
+    let (mut asked, mut answered, mut told, mut reports) = (0, 0, 0, 0);
     for seed in 1..=100_u64 {
         let dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut story = Story {
@@ -300,9 +388,10 @@ fn random_lives_keep_every_index_in_step() {
             asked: BTreeSet::new(),
             answered: BTreeMap::new(),
             told: BTreeSet::new(),
+            reports: 0,
             at: String::new(),
         };
-        for step in 0..80 {
+        for step in 0..110 {
             story.at = format!("seed {seed}, step {step}");
             story.step();
             story.check();
@@ -312,7 +401,8 @@ fn random_lives_keep_every_index_in_step() {
         asked += story.asked.len();
         told += story.told.len();
         answered += story.answered.len();
+        reports += story.reports;
     }
-    let counts = format!("{asked} questions, {answered} answers, {told} receipts");
-    assert!(asked > 100 && answered > 20 && told > 500, "{counts}");
+    let counts = format!("{asked} questions, {answered} answers, {told} receipts, {reports} reports");
+    assert!(asked > 100 && answered > 20 && told > 500 && reports > 500, "{counts}");
 }

@@ -87,6 +87,30 @@ fn a_folder_makes_the_record_count_and_a_removed_task_stays_away() {
     assert_eq!(of(&world.boot().1, 9).exit_code, Some(5));
 }
 
+/// The journal of an agent stays in its folder: that is no reason to read 100,000 records at each start.
+#[test]
+fn the_folder_of_an_agent_does_not_make_its_record_count() {
+    let world = World::new();
+    let agents: Vec<Task> = (0..3).map(|n| Task { kind: Kind::Agent, ..ended(n) }).collect();
+    let store = world.open();
+    save(&store, &agents.iter().map(write).collect::<Vec<_>>());
+    agents.iter().for_each(|task| fs::create_dir(world.tasks().join(task.id.as_str())).unwrap());
+    drop(store);
+    let (store, loaded) = world.boot();
+    assert_eq!(loaded.live.len(), 3, "nothing says yet that they are put away");
+    agents[..2].iter().for_each(|task| store.note_ended(&Summary::of(task)));
+    drop(store);
+    let (store, loaded) = world.boot();
+    assert_eq!((ids(&loaded.live), loaded.ended.len()), (BTreeSet::from([id(2)]), 2));
+    // Before it changes, its line goes.
+    let again = Task { status: Status::Dispatched, ..agents[0].clone() };
+    save(&store, &[write(&again)]);
+    drop(store);
+    let ended = Task { status: Status::Completed, ..again };
+    save(&world.boot().0, &[write(&ended)]);
+    assert_eq!(ids(&world.boot().1.live), BTreeSet::from([id(0), id(2)]), "it ended, and is not put away");
+}
+
 #[test]
 fn an_index_of_another_folder_is_not_believed() {
     let (one, other) = (indexed(), World::new());
