@@ -103,7 +103,15 @@ mod tests {
     fn lines_come_out_whole_and_the_same_however_the_text_comes() {
         let text = "Two tasks run, one of them for an hour now.\n\n  indented\tx\nAverylongwordthatfitsnowhereatall,日本語日本語日本語日本語日本語\x1b[2J end";
         let whole = in_pieces(text, 1000);
-        insta::assert_snapshot!(whole, @"");
+        insta::assert_snapshot!(whole, @r#"
+        Two tasks run, one of them
+        for an hour now.
+
+          indented    x
+        Averylongwordthatfitsnowher
+        eatall,日本語日本語日本語日
+        本語日本語 end
+        "#);
         for size in 1..20 {
             assert_eq!(in_pieces(text, size), whole, "pieces of {size}");
         }

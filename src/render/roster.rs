@@ -69,6 +69,13 @@ mod tests {
         let whole = roster(&team, &view);
         team.agents.clear();
         team.problem = "the team file /srv/team.yaml: line 3: no".to_owned();
-        insta::assert_snapshot!(format!("{whole}{}{none}", roster(&team, &view)), @"");
+        insta::assert_snapshot!(format!("{whole}{}{none}", roster(&team, &view)), @r#"
+        team /srv/team.yaml · model demo/tour
+        * root    Does root's work → coder, writer
+          coder   Does coder's work (x/y)
+          writer  Does writer's work
+        the team file /srv/team.yaml: line 3: no
+        no team (OCTO_TEAM): an agent works by itself · no model is set: OCTO_MODEL, or --model; demo/tour needs neither key nor network
+        "#);
     }
 }

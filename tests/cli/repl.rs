@@ -162,7 +162,6 @@ fn prose_and_mistakes_start_nothing() {
     fake.serve();
     let mut repl = open(&fake);
     for (typed, told) in [
-        ("/bg frobnicate all the tests", "`frobnicate` is no program, builtin or function"),
         ("/taks", "did you mean /tasks?"),
         ("/tasks", "no tasks"),
         ("/recap", "nothing has happened yet"),
@@ -233,16 +232,18 @@ fn what_is_said_meanwhile_is_safe_at_once_and_ctrl_c_ends_only_the_waiting() {
     repl.send("second\r").unwrap();
     fake.until("the other was said, too", |facts| facts.said.len() == 2);
     repl.expect("octo> ").unwrap();
-    says(&fake, "delta", json!({"text": "half an ans"}));
+    says(&fake, "delta", json!({"text": "A line.\nHalf an ans"}));
+    repl.expect("  A line.\r\n").unwrap();
     repl.send(ControlCode::EndOfText).unwrap();
-    repl.expect("  half an ans").unwrap();
+    repl.expect("  Half an ans\r\n").unwrap();
     repl.expect("Not waiting for the answer any more; the conversation goes on.").unwrap();
     // Nothing is heard of it from here on.
-    says(&fake, "done", json!({"text": "half an answer"}));
+    says(&fake, "done", json!({"text": "A line.\nHalf an answer"}));
     fake.change(|facts| facts.no_model = true);
     repl.send("third\r").unwrap();
     repl.expect("error: no model is chosen for agents: set OCTO_MODEL, or use demo/tour").unwrap();
     repl.expect("hint: ").unwrap();
+    repl.expect("octo> ").unwrap();
     leave(repl);
     let facts = fake.facts();
     let said: Vec<_> =
