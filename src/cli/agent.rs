@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::start::{Options, Several, usage};
+use super::start::{Options, usage};
 use super::{Failure, World};
 use crate::command::{Refused, StartRequest};
 use crate::task::Kind;
@@ -58,7 +58,7 @@ pub(super) async fn run(world: &World, args: AgentArgs) -> Result<(), Failure> {
         ..args.options.request(world)?
     };
     let started = client.start(request).await?;
-    args.options.tell(world, Several::No(started)).await
+    args.options.tell(world, vec![started], false).await
 }
 
 /// A team file as the daemon finds it, wherever that runs.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::start::{Options, Several, usage};
+use super::start::{Options, usage};
 use super::{Failure, World};
 use crate::command::{Refused, StartRequest};
 
@@ -33,14 +33,14 @@ pub(super) async fn run(world: &World, args: BgArgs) -> Result<(), Failure> {
     let started = match &args.batch {
         None => {
             let command = command_line(&args.command)?;
-            Several::No(client.start(StartRequest { command, ..base }).await?)
+            vec![client.start(StartRequest { command, ..base }).await?]
         }
         Some(file) => {
             let lines = batch(&read_batch(file)?, file)?;
-            Several::Yes(client.start_all(requests(&base, lines)).await?)
+            client.start_all(requests(&base, lines)).await?
         }
     };
-    args.options.tell(world, started).await
+    args.options.tell(world, started, args.batch.is_some()).await
 }
 
 /// One request a line; the environment, which may be large, travels once.

@@ -47,12 +47,6 @@ pub(super) struct Options {
     wait: bool,
 }
 
-/// What was started: one task, or those of a batch.
-pub(super) enum Several {
-    No(Started),
-    Yes(Vec<Started>),
-}
-
 impl Options {
     /// The part of the request that all tasks of one call share.
     pub(super) fn request(&self, world: &World) -> Result<StartRequest, Refused> {
@@ -70,12 +64,9 @@ impl Options {
         })
     }
 
-    /// Prints the ids, or the records, and waits for the ends where that is wanted.
-    pub(super) async fn tell(&self, world: &World, started: Several) -> Result<(), Failure> {
-        let (started, is_batch) = match started {
-            Several::No(one) => (vec![one], false),
-            Several::Yes(many) => (many, true),
-        };
+    /// Prints the ids, or the records, and waits for the ends where that is wanted. The records of a batch are a list,
+    /// also where there is one.
+    pub(super) async fn tell(&self, world: &World, started: Vec<Started>, is_batch: bool) -> Result<(), Failure> {
         if !self.json {
             let ids: String = started.iter().map(|s| format!("{}\n", s.instance_id)).collect();
             world.print(ids)?;

@@ -49,11 +49,8 @@ pub fn budget_mark(task: &Task) -> u32 {
     let words =
         [u64::from(task.run), task.budget.tokens.unwrap_or(0), usd, u64::from(task.max_turns), task.usage.tokens()];
     // FNV-1a over the numbers' bytes.
-    let hash = words
-        .iter()
-        .flat_map(|n| n.to_le_bytes())
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    hash
+    let bytes = words.iter().flat_map(|n| n.to_le_bytes());
+    bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// Tells whether the task would go on if its budget were raised.
