@@ -1,16 +1,18 @@
 //! The REPL: the chat language on a terminal.
 //!
 //! ```text
-//! editor thread (rustyline) ──lines──> main loop ──Client──> octod
-//!      ▲ prompts ◄──────────────────────┘                     │ long poll
-//!      └── external printer ◄── printer thread ◄── notice pump ◄┘
+//! editor thread (rustyline) ──lines──> main loop ───Client───> octod
+//!      ▲ prompts ◄──────────────────────┘ │ words              │ long poll
+//!      │                                  └──> talker <──SSE───┤
+//!      └── external printer ◄── above (a thread) ◄── pump ◄────┘
 //! ```
 //!
 //! The editor blocks, so it has a thread of its own; while it reads, only its external printer may
 //! write to the terminal, and it redraws what is being typed. The printer may block, so it has a
-//! thread too: the pump never waits for a terminal. Input that is no terminal is read by
+//! thread too: neither the pump nor the talker waits for a terminal. Input that is no terminal is read by
 //! [`piped`], a command a line.
 
+use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -22,8 +24,12 @@ use octo::render::{self, Paint, count};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 // This file is a module by `#[path]`, so its own modules need theirs.
+#[path = "repl/above.rs"]
+mod above;
 #[path = "repl/act.rs"]
 mod act;
+#[path = "repl/agents.rs"]
+mod agents;
 #[path = "repl/cursor.rs"]
 mod cursor;
 #[path = "repl/editor.rs"]
@@ -34,11 +40,16 @@ mod known;
 mod notices;
 #[path = "repl/piped.rs"]
 mod piped;
+#[path = "repl/prose.rs"]
+mod prose;
+#[path = "repl/talk.rs"]
+mod talk;
 #[path = "repl/terminal.rs"]
 mod terminal;
 
 use editor::{Editor, Typed};
 use known::Known;
+use talk::{Talker, Voice};
 
 /// How many tasks completion and hints know.
 const KNOWN: usize = 50;
@@ -64,13 +75,23 @@ struct Session<'a> {
     client: Client,
     known: Arc<Mutex<Known>>,
     interrupts: Signal,
+    voice: Voice,
+    /// What stands at the next prompt already: an offer that Enter accepts.
+    offer: RefCell<String>,
 }
 
 /// The conversation, from the greeting to the farewell.
 async fn talk(world: &World, history: Option<PathBuf>) -> Result<(), Refused> {
     let client = world.client()?;
     client.ensure().await?;
-    let mut session = Session { world, client, known: Arc::default(), interrupts: handler(SignalKind::interrupt())? };
+    let mut session = Session {
+        world,
+        client,
+        known: Arc::default(),
+        interrupts: handler(SignalKind::interrupt())?,
+        voice: Voice::default(),
+        offer: RefCell::default(),
+    };
     let mut ended = handler(SignalKind::terminate())?;
     let mut hung_up = handler(SignalKind::hangup())?;
     session.refresh().await;
@@ -81,11 +102,16 @@ async fn talk(world: &World, history: Option<PathBuf>) -> Result<(), Refused> {
     })
     .await;
     let (mut editor, printer) = Editor::open(world.terminal, session.known.clone(), history)?;
-    let pump = notices::Pump::new(session.client.clone(), world.terminal, session.known.clone(), printer, cursor);
+    let above = above::Above::new(printer, cursor);
+    let pump = notices::Pump::new(session.client.clone(), world.terminal, session.known.clone(), above.clone());
     tokio::spawn(pump.run(after));
+    let (talker, voice) = Talker::new(session.client.clone(), world.terminal, session.known.clone(), above);
+    session.voice = voice;
+    tokio::spawn(talker.run());
     loop {
+        let begun = session.offer.take();
         let typed = tokio::select! {
-            typed = editor.read() => typed,
+            typed = editor.read(begun) => typed,
             _ = ended.recv() => {
                 // The cursor stands behind what was being typed.
                 drop(world.print("\n"));
@@ -100,9 +126,11 @@ async fn talk(world: &World, history: Option<PathBuf>) -> Result<(), Refused> {
                 }
             }
             Typed::Cleared => {}
+            Typed::Interrupted => session.voice.stop(),
             Typed::End => break,
         }
     }
+    session.voice.flush().await;
     session.farewell();
     Ok(())
 }
@@ -137,13 +165,14 @@ impl Session<'_> {
             return Turn::Leave;
         }
         let style = act::Style::Terminal;
-        let here = act::Here { world: self.world, client: &self.client, known: &self.known, style };
+        let Session { world, client, known, voice, offer, interrupts } = self;
+        let here = act::Here { world, client, known, style, voice, offer };
         let result = match ask {
             Ok(ask) => tokio::select! {
                 result = act::carry_out(here, ask) => result,
-                _ = self.interrupts.recv() => {
+                _ = interrupts.recv() => {
                     // The terminal has echoed `^C` in the middle of a line.
-                    drop(self.world.print("\n"));
+                    drop(world.print("\n"));
                     Ok(())
                 }
             },
@@ -168,7 +197,9 @@ impl Session<'_> {
         let cut = |text: String| view.width.map_or(text.clone(), |width| render::fit(&text, width));
         let place = self.client.workspace().root.display().to_string();
         let line = cut(format!("Octo {} · {}{tasks}", env!("CARGO_PKG_VERSION"), render::sanitize::line(&place)));
-        let help = cut("/bg COMMAND runs a command in the background, /help shows the rest".to_owned());
+        let help =
+            cut("/bg COMMAND runs a command in the background, plain words talk to the agent, /help shows the rest"
+                .to_owned());
         let (line, help) = (view.paint(Paint::Bold, &line), view.paint(Paint::Dim, &help));
         drop(self.world.print(format!("{line}\n{help}\n")));
     }

@@ -5,6 +5,8 @@
 //!                                                                                    │
 //! notices owed ──tell (card, quiet)──> posts, or the book until the next digest      ▼
 //!                     book: which message is which task's, what waits for a tap    sender ──> Bot API
+//!                       │   what was said to the agent and is not answered yet         ▲
+//!                       └── talk: a worker for each user ──> answers, as they come ────┘
 //! ```
 //!
 //! What is owed to a chat is in the tasks' records until it is sent; what came from a chat is in the inbox until it is
@@ -35,6 +37,8 @@ mod hands;
 mod inbox;
 #[path = "telegram/lock.rs"]
 mod lock;
+#[path = "telegram/markup.rs"]
+mod markup;
 #[path = "telegram/mask.rs"]
 mod mask;
 #[path = "telegram/plain.rs"]
@@ -55,6 +59,8 @@ mod run;
 mod seal;
 #[path = "telegram/sender.rs"]
 mod sender;
+#[path = "telegram/talk.rs"]
+mod talk;
 #[path = "telegram/tell.rs"]
 mod tell;
 #[path = "telegram/text.rs"]

@@ -113,6 +113,7 @@ pub fn router(state: State) -> Router {
         .route("/bridges/{bridge}/pairing", get(bridges::candidate).post(bridges::open_pairing))
         .route("/bridges/{bridge}/pairing/decision", post(bridges::decide))
         .route("/background-agent-ws", get(ws::socket))
+        .route("/agents", get(chat::agents))
         .route("/chat", post(chat::chat))
         .route("/notices", get(notices::notices))
         .route("/status", get(admin::status))

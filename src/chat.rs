@@ -10,7 +10,7 @@ mod nearest;
 mod shell;
 
 pub use nearest::nearest;
-pub use shell::first_word;
+pub use shell::{first_word, unknown_program};
 
 /// What a line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,28 @@ pub enum Ask {
     Nothing,
     /// `/bg COMMAND`: a process task.
     Start(String),
+    /// `/agent PROMPT`, `/bg --agent[=NAME] PROMPT`, `/bg --model M PROMPT`: an agent task.
+    Agent(Job),
+    /// `/agents`.
+    Agents,
+    /// `/model M`; without a name: which one it is.
+    Model(Option<String>),
+    /// `/new`: a new conversation.
+    New,
+    /// `/task ID followup TEXT`: an agent that goes on from an ended task's result.
+    Followup {
+        /// The task.
+        task: TaskRef,
+        /// What is to be done next, as it was typed.
+        text: String,
+    },
+    /// `/task ID raise [TOKENS]`.
+    Raise {
+        /// The task.
+        task: TaskRef,
+        /// How many tokens are added; `None`: the original budget again.
+        tokens: Option<u64>,
+    },
     /// `/tasks [STATUS]`, `/bg list`.
     List(Option<Status>),
     /// `/bg clear`: hide ended tasks.
@@ -31,15 +53,6 @@ pub enum Ask {
     Retry(TaskRef),
     /// `/task ID logs`.
     Logs(TaskRef),
-    /// `/task ID raise [TOKENS]`.
-    Raise(TaskRef, Option<u64>),
-    /// `/task ID followup TEXT`.
-    FollowUp {
-        /// The task.
-        task: TaskRef,
-        /// What is to be done next, as it was typed.
-        text: String,
-    },
     /// `/task ID rm`.
     Remove(TaskRef),
     /// `/task ID resume ANSWER`; without an answer: what is asked.
@@ -59,8 +72,19 @@ pub enum Ask {
     Help,
     /// `/quit`.
     Quit,
-    /// Anything without a slash.
+    /// Anything without a slash: it is said to the supervisor agent.
     Say(String),
+}
+
+/// What an agent is to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Job {
+    /// The agent of the team; empty: its root.
+    pub agent: String,
+    /// The model; empty: the agent's own.
+    pub model: String,
+    /// The job, as it was typed.
+    pub prompt: String,
 }
 
 /// A line that asks for nothing that there is: what is wrong, and what to type instead.
@@ -97,7 +121,7 @@ pub struct Command {
 }
 
 const TASK_VERBS: &[&str] = &["cancel", "followup", "logs", "raise", "resume", "retry", "rm"];
-const BG_VERBS: &[&str] = &["clear", "kill", "list"];
+const BG_VERBS: &[&str] = &["--agent", "--model", "clear", "kill", "list"];
 
 /// Every command, in the order of help.
 pub const COMMANDS: &[Command] = &[
@@ -105,12 +129,20 @@ pub const COMMANDS: &[Command] = &[
         name: "/bg",
         forms: &[
             ("COMMAND", "runs a shell command in the background"),
+            ("--agent[=NAME] PROMPT", "gives an agent a job in plain words"),
+            ("--model M PROMPT", "the same, on this model"),
             ("list", "lists tasks"),
             ("kill ID", "stops a task"),
             ("clear", "hides ended tasks from lists; their records stay"),
         ],
         argument: Argument::Words(BG_VERBS),
         parse: bg,
+    },
+    Command {
+        name: "/agent",
+        forms: &[("PROMPT", "gives an agent a job in plain words")],
+        argument: Argument::Free,
+        parse: |rest| job("/agent", rest),
     },
     Command {
         name: "/tasks",
@@ -124,14 +156,32 @@ pub const COMMANDS: &[Command] = &[
             ("ID", "shows a task and the end of its output"),
             ("ID logs", "shows its output and follows it; Ctrl-C comes back"),
             ("ID resume ANSWER", "answers what it asks (--question q2 ANSWER: of several)"),
+            ("ID followup TEXT", "starts a new task that knows what this one did"),
             ("ID cancel", "stops it, with everything that it started"),
             ("ID retry", "runs an ended task again"),
             ("ID raise [TOKENS]", "lets an agent go on that used up its budget"),
-            ("ID followup TEXT", "starts a new task that knows what this one did"),
             ("ID rm", "removes an ended task"),
         ],
         argument: Argument::Task(TASK_VERBS),
         parse: task,
+    },
+    Command {
+        name: "/agents",
+        forms: &[("", "shows the agents of the team, and what agents are at work")],
+        argument: Argument::Free,
+        parse: |rest| bare(rest, Ask::Agents, "/agents"),
+    },
+    Command {
+        name: "/model",
+        forms: &[("[M]", "shows or chooses the model of this conversation")],
+        argument: Argument::Free,
+        parse: model,
+    },
+    Command {
+        name: "/new",
+        forms: &[("", "begins a new conversation; tasks go on")],
+        argument: Argument::Free,
+        parse: |rest| bare(rest, Ask::New, "/new"),
     },
     Command {
         name: "/recap",
@@ -154,9 +204,6 @@ pub const COMMANDS: &[Command] = &[
     },
 ];
 
-/// Commands of the language that need agents, which this version does not have.
-const NEED_AGENTS: &[&str] = &["/agent", "/agents", "/model", "/new"];
-
 /// Reads one line.
 ///
 /// # Errors
@@ -174,9 +221,6 @@ pub fn parse(line: &str) -> Result<Ask, Misunderstood> {
     let name = if matches!(name, "/exit" | "/q") { "/quit" } else { name };
     if let Some(command) = COMMANDS.iter().find(|c| c.name == name) {
         return (command.parse)(rest.trim());
-    }
-    if NEED_AGENTS.contains(&name) {
-        return Err(no_agents(name));
     }
     if name == "/panel" {
         return Err(wrong("the panel is not in this version of Octo", "/tasks lists tasks, /status shows the daemon"));
@@ -198,16 +242,13 @@ pub fn help() -> String {
         .collect();
     let width = lines.iter().map(|(form, _)| form.len()).max().unwrap_or(0);
     let mut out: String = lines.iter().map(|(form, means)| format!("  {form:<width$}   {means}\n")).collect();
+    out.push_str("Anything else is said to the supervisor agent, which can start tasks itself.\n");
     out.push_str("ID is a task's number, its id, or the beginning of its id. Tab completes, the arrow keys go back.\n");
     out
 }
 
 fn wrong(message: impl Into<String>, hint: impl Into<String>) -> Misunderstood {
     Misunderstood { message: message.into(), hint: hint.into() }
-}
-
-fn no_agents(what: &str) -> Misunderstood {
-    wrong(format!("{what} needs agents, which this version of Octo does not have"), "/bg COMMAND runs a shell command")
 }
 
 fn bare(rest: &str, ask: Ask, name: &str) -> Result<Ask, Misunderstood> {
@@ -224,13 +265,11 @@ fn bg(rest: &str) -> Result<Ask, Misunderstood> {
         ["kill"] => Err(wrong("/bg kill needs a task", "/bg kill ID; /tasks lists them")),
         // `kill -9 4711` and `kill %1` are the shell's.
         ["kill", id] if is_task_ref(id) => Ok(Ask::Cancel(TaskRef((*id).to_owned()))),
-        [option, ..] if option.starts_with("--agent") || *option == "--model" => {
-            Err(no_agents(&format!("/bg {option}")))
-        }
+        [option, ..] if is_agents(option) => job("/bg", rest),
         ["--", ..] => start(rest[2..].trim()),
         [option, ..] if option.starts_with('-') => Err(wrong(
             format!("/bg has no option {option}"),
-            "`octo bg --help` shows what the command line has; `/bg -- COMMAND` takes it as a command",
+            "there are --agent[=NAME] and --model M; `/bg -- COMMAND` takes it as a command",
         )),
         _ => start(rest),
     }
@@ -241,6 +280,67 @@ fn start(command: &str) -> Result<Ask, Misunderstood> {
         return Err(wrong("/bg needs a command", "/bg make test"));
     }
     Ok(Ask::Start(command.to_owned()))
+}
+
+/// An option that makes an agent's job of `/bg`.
+fn is_agents(option: &str) -> bool {
+    let name = option.split_once('=').map_or(option, |(name, _)| name);
+    matches!(name, "--agent" | "--model")
+}
+
+/// `[--agent[=NAME]] [--model M] [--] PROMPT`, the prompt as it was typed.
+fn job(command: &str, rest: &str) -> Result<Ask, Misunderstood> {
+    let mut job = Job::default();
+    let mut rest = rest;
+    loop {
+        let (word, behind) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+        let behind = behind.trim_start();
+        let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+        rest = match (name, value) {
+            ("--", None) => {
+                job.prompt = behind.to_owned();
+                break;
+            }
+            ("--agent", None) => behind,
+            ("--agent" | "--model", Some("")) => {
+                return Err(wrong(format!("{name}= needs a name"), format!("{command} {name}=NAME PROMPT")));
+            }
+            ("--agent", Some(agent)) => {
+                agent.clone_into(&mut job.agent);
+                behind
+            }
+            ("--model", Some(model)) => {
+                model.clone_into(&mut job.model);
+                behind
+            }
+            ("--model", None) => {
+                let (model, behind) = behind.split_once(char::is_whitespace).unwrap_or((behind, ""));
+                model.clone_into(&mut job.model);
+                behind.trim_start()
+            }
+            (option, _) if option.starts_with("--") => {
+                let hint =
+                    format!("there are --agent[=NAME] and --model M; `{command} --agent -- PROMPT` takes it as words");
+                return Err(wrong(format!("{command} has no option {option}"), hint));
+            }
+            _ => {
+                rest.clone_into(&mut job.prompt);
+                break;
+            }
+        };
+    }
+    if job.prompt.is_empty() {
+        return Err(wrong("an agent needs to know what it is to do", "/agent run all the tests and fix any failures"));
+    }
+    Ok(Ask::Agent(job))
+}
+
+fn model(rest: &str) -> Result<Ask, Misunderstood> {
+    match rest.split_whitespace().collect::<Vec<_>>().as_slice() {
+        [] => Ok(Ask::Model(None)),
+        [model] => Ok(Ask::Model(Some((*model).to_owned()))),
+        _ => Err(wrong("a model has a name without spaces", "/model anthropic/claude-sonnet-4-5")),
+    }
 }
 
 fn is_task_ref(word: &str) -> bool {
@@ -267,29 +367,20 @@ fn task(rest: &str) -> Result<Ask, Misunderstood> {
     let task = TaskRef(id.strip_prefix('#').unwrap_or(id).to_owned());
     let verb = words.next();
     let more = words.next();
-    if verb == Some("resume") {
-        // The answer is taken as it was typed.
-        let behind = rest[id.len()..].trim_start();
-        return resume(task, behind["resume".len()..].trim());
-    }
-    if verb == Some("followup") {
-        let behind = rest[id.len()..].trim_start();
-        let text = behind["followup".len()..].trim().to_owned();
-        let hint = format!("/task {id} followup TEXT says what is to be done next");
-        return if text.is_empty() {
-            Err(wrong("a follow-up needs words", hint))
-        } else {
-            Ok(Ask::FollowUp { task, text })
-        };
-    }
+    // What follows such a verb is taken as it was typed.
+    let behind = |verb: &str| rest[id.len()..].trim_start()[verb.len()..].trim();
     match (verb, more) {
-        (Some("raise"), None) => Ok(Ask::Raise(task, None)),
-        (Some("raise"), Some(tokens)) => match tokens.parse() {
-            Ok(tokens) if words.next().is_none() => Ok(Ask::Raise(task, Some(tokens))),
-            _ => Err(wrong(
-                format!("`{tokens}` is no number of tokens"),
-                format!("/task {id} raise 50000, or /task {id} raise for the original budget again"),
-            )),
+        (Some(verb @ "resume"), _) => resume(task, behind(verb)),
+        (Some(verb @ ("followup" | "follow-up")), _) => match behind(verb) {
+            "" => Err(wrong("a follow-up needs to say what is to be done", format!("/task {id} followup TEXT"))),
+            text => Ok(Ask::Followup { task, text: text.to_owned() }),
+        },
+        (Some(verb @ "raise"), _) => match behind(verb) {
+            "" => Ok(Ask::Raise { task, tokens: None }),
+            tokens => match tokens.replace([',', '_'], "").parse() {
+                Ok(tokens) if tokens > 0 => Ok(Ask::Raise { task, tokens: Some(tokens) }),
+                _ => Err(wrong(format!("`{tokens}` is no number of tokens"), format!("/task {id} raise 50000"))),
+            },
         },
         (None, _) => Ok(Ask::Show(task)),
         (Some("cancel" | "kill" | "stop"), None) => Ok(Ask::Cancel(task)),

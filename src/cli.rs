@@ -12,6 +12,7 @@ use futures_util::FutureExt as _;
 use crate::command::{Refused, RefusedCode};
 use crate::render::sanitize;
 
+mod agent;
 mod ask;
 mod bg;
 mod completions;
@@ -19,9 +20,10 @@ mod daemon;
 mod doctor;
 mod init;
 mod logs;
-mod mcp;
+mod octod;
 mod pair;
 mod resume;
+mod start;
 mod status;
 mod stop;
 mod task;
@@ -31,9 +33,11 @@ mod usage;
 mod wait;
 mod world;
 
-pub use bg::{BgArgs, start_one};
+pub use agent::AgentArgs;
+pub use bg::BgArgs;
 pub use logs::{LogsArgs, print_logs};
 pub use resume::answer;
+pub use start::start_one;
 pub use task::show;
 pub use usage::NoCommand;
 pub use world::{CLI, Terminal, World};
@@ -75,6 +79,10 @@ pub enum Verb {
     },
     /// Runs a command in the background; prints its id
     Bg(BgArgs),
+    /// Gives an agent a job in plain words; prints the task's id
+    #[command(after_help = "A model is needed: OCTO_MODEL, the team's own, or --model; `--model demo/tour` needs no \
+        key.\nExample:  octo agent --budget-tokens 20000 'run all the tests and fix any failures'")]
+    Agent(Box<AgentArgs>),
     /// Lists tasks: active ones, then the newest ended
     Tasks(tasks::TasksArgs),
     /// Shows one task, or does something with it
@@ -82,6 +90,12 @@ pub enum Verb {
     Task(task::TaskArgs),
     /// Serves MCP on standard input and output: how `claude` inside a task asks
     Mcp,
+    /// Tells step by step what an agent did: what it was told, said, called and got
+    Replay {
+        /// The task: its id, a prefix of it, or its number
+        #[arg(value_name = "ID")]
+        id: String,
+    },
     /// Inside a task: asks its owner, waits, and prints the answer alone
     #[command(
         after_help = "Without an answer (the time-out ran out, or the task ended) nothing is printed and the exit \
@@ -148,9 +162,11 @@ async fn act(world: &World, verb: Verb) -> Result<(), Failure> {
         Verb::Status { json } => status::run(world, json).await,
         Verb::Stop { kill_tasks } => stop::run(world, kill_tasks).await,
         Verb::Bg(args) => bg::run(world, args).await,
+        Verb::Agent(args) => agent::run(world, *args).await,
         Verb::Tasks(args) => tasks::run(world, args).await,
         Verb::Task(args) => task::run(world, args).await,
-        Verb::Mcp => mcp::run(world),
+        Verb::Mcp => octod::become_it(world, &["mcp"], "the MCP server cannot be started"),
+        Verb::Replay { id } => octod::become_it(world, &["replay", "--", &id], "the journal cannot be told"),
         Verb::Ask(args) => ask::run(world, args).await,
         Verb::Init => init::run(world),
         Verb::Trust => trust::run(world).await,

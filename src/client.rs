@@ -21,12 +21,13 @@ use hyper::body::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::command::{
-    FollowupRequest, ListQuery, Listing, NoticePage, RaiseRequest, Refused, RefusedCode, ShutdownRequest, StartRequest,
-    Started, StatusReport, TaskRef,
+    FollowupRequest, ListQuery, Listing, NoticePage, RaiseRequest, Refused, RefusedCode, Roster, ShutdownRequest,
+    StartRequest, Started, StatusReport, TaskRef,
 };
 use crate::task::Task;
 use crate::workspace::Workspace;
 
+mod chat;
 mod http;
 mod logs;
 mod near;
@@ -36,6 +37,7 @@ mod start;
 mod wait;
 mod wire;
 
+pub use chat::{ChatEvent, ChatStream};
 pub use http::Trouble;
 pub use logs::{LogEvent, LogQuery, LogStream};
 pub use start::Patience;
@@ -259,6 +261,14 @@ impl Client {
     pub async fn await_notices(&self, after: u64, wait: Duration) -> Result<NoticePage, Trouble> {
         let call = Call::get(format!("/notices?after={after}&wait={}", wait.as_secs())).slow(wait);
         http::read_json(self.only_connect().once(&call).await?).await
+    }
+
+    /// Which agents there are.
+    ///
+    /// # Errors
+    /// The daemon's refusal, or `Unavailable`.
+    pub async fn agents(&self) -> Result<Roster, Refused> {
+        self.json(Call::get("/agents").repeatable()).await
     }
 
     /// Hides the ended tasks from lists; tells how many.

@@ -278,6 +278,36 @@ pub struct ChatRequest {
     pub model: String,
 }
 
+/// The answer to `GET /agents`: the team of the settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+pub struct Roster {
+    /// The team's file; empty: there is none.
+    pub team: String,
+    /// The agent that starts when none is named.
+    pub root: String,
+    /// Its agents, in the file's order.
+    pub agents: Vec<RosterAgent>,
+    /// The model of agents that have none of their own; empty: none is set.
+    pub model: String,
+    /// Why the team cannot be used; empty: it can.
+    pub problem: String,
+}
+
+/// One agent of a team.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+pub struct RosterAgent {
+    /// Its name.
+    pub name: String,
+    /// Its own model; may be empty.
+    pub model: String,
+    /// What it is good for.
+    pub description: String,
+    /// The agents that it may dispatch.
+    pub sub_agents: Vec<String>,
+}
+
 /// The body of `POST /background-agents/{id}/followup`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]

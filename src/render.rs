@@ -6,22 +6,26 @@
 use crate::task::{Status, Task};
 
 mod answer;
+mod budget;
 mod details;
 mod duration;
 mod notice;
 mod question;
 mod report;
+mod roster;
 mod rows;
 pub mod sanitize;
 mod table;
 mod tongue;
 
 pub use answer::{answer_of, outcome, who};
+pub use budget::{budget_mark, budget_used, budgets, can_be_raised};
 pub use details::{Tail, details};
 pub use duration::{BadDuration, ago, duration, parse_duration};
 pub use notice::{digest, notice};
 pub use question::{Room, open_questions, question, question_line, subject, waiting};
 pub use report::report;
+pub use roster::roster;
 pub use table::{ListLimits, Shown, list};
 pub use tongue::Tongue;
 

@@ -144,11 +144,57 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
+fn agent_sends_its_job_and_prints_the_id_alone() {
+    let mut fake = Fake::new();
+    fake.serve();
+    let seen = octo(
+        &fake,
+        &[
+            "agent",
+            "--name",
+            "n",
+            "--agent=coder",
+            "--team",
+            "t.yaml",
+            "--model",
+            "demo/tour",
+            "--budget-tokens",
+            "9",
+            "--budget-usd",
+            "0.5",
+            "--max-turns",
+            "3",
+            "--timeout",
+            "2m",
+            "fix",
+            "the tests",
+        ],
+    );
+    assert_eq!((seen.code, seen.out.as_str(), seen.err.as_str()), (0, "c4b1e001\n", ""));
+    let facts = fake.facts();
+    let start = &facts.starts[0];
+    let root = fake.root().canonicalize().unwrap();
+    assert_eq!(start["task"], "fix the tests");
+    assert_eq!(
+        (&start["type"], &start["agentId"], &start["model"]),
+        (&"agent".into(), &"coder".into(), &"demo/tour".into())
+    );
+    assert_eq!(
+        (&start["budget_tokens"], &start["budget_usd"], &start["max_turns"]),
+        (&9.into(), &0.5.into(), &3.into())
+    );
+    assert_eq!(start["team"], root.join("t.yaml").to_str().unwrap());
+    assert_eq!((&start["cwd"], &start["timeout"]), (&root.to_str().unwrap().into(), &120.into()));
+    assert_eq!(start["key"].as_str().unwrap().len(), 32);
+    drop(facts);
+    let nothing = octo(&fake, &["agent", " "]);
+    assert_eq!(nothing.code, 2);
+    assert!(nothing.err.starts_with("error: there is nothing to do in the prompt\nhint: "), "{}", nothing.err);
+}
+
+#[test]
 fn what_is_wrong_with_the_words_is_told_with_a_hint() {
     let fake = Fake::new();
-    let later = octo(&fake, &["task", "1", "raise", "1000"]);
-    assert_eq!((later.code, later.out.as_str()), (2, ""));
-    assert!(later.err.starts_with("error: `octo task ID raise` is not in this version"), "{}", later.err);
     let unset = octo(&fake, &["bg", "--env", "NOT_SET_HERE", "true"]);
     assert_eq!(unset.code, 2);
     assert!(unset.err.starts_with("error: --env NOT_SET_HERE: NOT_SET_HERE is not set here\nhint: "), "{}", unset.err);

@@ -4,6 +4,8 @@
 
 #[path = "phone/canary.rs"]
 mod canary;
+#[path = "phone/chat.rs"]
+mod chat;
 #[path = "phone/commands.rs"]
 mod commands;
 #[path = "telegram/fake.rs"]

@@ -1,16 +1,18 @@
 //! Carries out what a line asks for.
 
-use std::process::Stdio;
+use std::cell::RefCell;
 use std::sync::Mutex;
 
-use octo::chat::{self, Ask, COMMANDS};
+use octo::chat::{self, Ask, COMMANDS, Job};
 use octo::cli::{self, Failure, LogsArgs, World};
 use octo::client::{Client, new_key};
-use octo::command::{FollowupRequest, ListQuery, Refused, RefusedCode, ResumeRequest, Started, TaskRef};
+use octo::command::{FollowupRequest, ListQuery, Refused, RefusedCode, ResumeRequest, StartRequest, Started, TaskRef};
 use octo::render::{self, ListLimits, Room, Tongue, count, name_of};
-use octo::task::{Status, Task};
+use octo::task::{Kind, Status, Task};
 
+use super::agents;
 use super::known::{self, Known};
+use super::talk::Voice;
 
 /// Rows of a list.
 const ROWS: usize = 20;
@@ -50,6 +52,10 @@ pub(crate) struct Here<'a> {
     /// What the person has seen.
     pub(crate) known: &'a Mutex<Known>,
     pub(crate) style: Style,
+    /// Talks to the supervisor agent.
+    pub(crate) voice: &'a Voice,
+    /// What is to stand at the next prompt.
+    pub(crate) offer: &'a RefCell<String>,
 }
 
 /// Does what is asked; [`Ask::Quit`] is the caller's.
@@ -73,10 +79,31 @@ fn chat_words(hint: &str) -> String {
 }
 
 async fn act(here: Here<'_>, ask: Ask) -> Result<(), Failure> {
-    let Here { world, client, known, style } = here;
+    let Here { world, client, known, style, voice, .. } = here;
     match ask {
         Ask::Nothing | Ask::Quit => Ok(()),
-        Ask::Start(command) => start(world, client, command, style).await,
+        Ask::Start(command) => start(here, command).await,
+        Ask::Agent(job) => agent(here, job).await,
+        Ask::Agents => agents::show(world, client).await,
+        Ask::Model(None) => model(here).await,
+        Ask::Model(Some(model)) => {
+            done(world, style, &format!("the conversation goes on with {model}, from your next words on"))?;
+            voice.choose(model);
+            Ok(())
+        }
+        Ask::New => {
+            voice.begin_anew();
+            done(world, style, "your next words begin a new conversation; tasks go on")
+        }
+        Ask::Followup { task, text } => {
+            let started = client.follow_up(&task, FollowupRequest { text, key: new_key() }).await?;
+            tell_start(here, &started)
+        }
+        Ask::Raise { task, tokens } => {
+            let record = client.raise(&task, tokens).await?;
+            let budget = render::budgets(&record).join(", ");
+            done(world, style, format!("{} goes on: {budget}", name_of(&record)).trim_end_matches([':', ' ']))
+        }
         Ask::List(status) => list(world, client, status).await,
         Ask::Clear => {
             let cleared = usize::try_from(client.clear().await?).unwrap_or(usize::MAX);
@@ -96,14 +123,6 @@ async fn act(here: Here<'_>, ask: Ask) -> Result<(), Failure> {
             client.retry(&task).await?;
             done(world, style, &format!("{} runs again", name_of(&client.get(&task).await?)))
         }
-        Ask::Raise(task, tokens) => {
-            let record = client.raise(&task, tokens).await?;
-            done(world, style, &format!("{} goes on", name_of(&record)))
-        }
-        Ask::FollowUp { task, text } => {
-            let started = client.follow_up(&task, FollowupRequest { text, key: String::new() }).await?;
-            tell_start(world, started, style)
-        }
         Ask::Remove(task) => {
             let record = client.get(&task).await?;
             client.remove(&task).await?;
@@ -115,12 +134,7 @@ async fn act(here: Here<'_>, ask: Ask) -> Result<(), Failure> {
         Ask::Status => world.print(render::report(&client.status().await?, "/recap shows them", &world.view())),
         Ask::Recap => recap(here).await,
         Ask::Help => world.print(chat::help()),
-        Ask::Say(_) => Err(Refused::new(
-            RefusedCode::Unsupported,
-            "there is nobody to talk to yet: the supervisor agent is not in this version of Octo",
-        )
-        .hint("commands begin with a slash; /help lists them")
-        .into()),
+        Ask::Say(text) => voice.say(world, client, text).await,
     }
 }
 
@@ -129,53 +143,72 @@ fn done(world: &World, style: Style, text: &str) -> Result<(), Failure> {
     if style == Style::Terminal { world.print(format!("{text}\n")) } else { Ok(()) }
 }
 
-async fn start(world: &World, client: &Client, command: String, style: Style) -> Result<(), Failure> {
-    if let Some(word) = unknown_program(&command).await {
-        return Err(prose(&word, &command).into());
+async fn start(here: Here<'_>, command: String) -> Result<(), Failure> {
+    if let Some(word) = chat::unknown_program(&command).await {
+        return prose(here, &word, &command);
     }
-    tell_start(world, cli::start_one(world, client, command).await?, style)
+    let request = StartRequest { command, ..StartRequest::default() };
+    let started = cli::start_one(here.world, here.client, request).await?;
+    tell_start(here, &started)
 }
 
-fn tell_start(world: &World, started: Started, style: Style) -> Result<(), Failure> {
+async fn agent(here: Here<'_>, job: Job) -> Result<(), Failure> {
+    let Job { agent: agent_id, model, prompt } = job;
+    let request = StartRequest { kind: Kind::Agent, agent_id, model, prompt, ..StartRequest::default() };
+    let started = cli::start_one(here.world, here.client, request).await?;
+    tell_start(here, &started)
+}
+
+fn tell_start(here: Here<'_>, started: &Started) -> Result<(), Failure> {
+    let Here { world, style, .. } = here;
     match style {
         Style::Pipe => world.print(format!("{}\n", started.instance_id)),
         Style::Terminal => {
-            let task = started.task;
-            let line = format!("{} {}", task.status.icon(), name_of(&task));
+            let task = &started.task;
+            let line = format!("{} {}", task.status.icon(), name_of(task));
             let line = world.view().paint(render::status_paint(task.status), &line);
             world.print(format!("{line} {}\n", task.status))
         }
     }
 }
 
-/// The first word of a command, when the shell knows no program, builtin or function of that name.
-///
-/// The shell itself is asked; what only the shell can understand is taken for a command.
-async fn unknown_program(command: &str) -> Option<String> {
-    let word = chat::first_word(command)?;
-    // A path names a program, though perhaps one that does not exist.
-    if word.contains('/') {
-        return None;
+/// A job in plain words where a command should be: nothing is started. A person is offered to have an agent do it: the
+/// line that does it stands at the next prompt.
+fn prose(here: Here<'_>, word: &str, command: &str) -> Result<(), Failure> {
+    let message = format!("`{word}` is no program, builtin or function, so nothing was started");
+    if word == "claude" {
+        let hint = "Claude Code is not installed, or its folder is not in the PATH here";
+        return Err(Refused::new(RefusedCode::BadRequest, message).hint(hint).into());
     }
-    let known = tokio::process::Command::new("sh")
-        .args(["-c", "command -v \"$1\"", "sh", word])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .await;
-    matches!(known, Ok(status) if !status.success()).then(|| word.to_owned())
+    let anyway = format!("to run it as a command all the same: /bg sh -c {}", shell_words::quote(command));
+    match here.style {
+        Style::Pipe => {
+            let hint = format!("for a job in plain words there are agents: /agent {command}; {anyway}");
+            Err(Refused::new(RefusedCode::BadRequest, message).hint(hint).into())
+        }
+        Style::Terminal => {
+            here.offer.replace(format!("/agent {command}"));
+            let view = here.world.view();
+            let offer = "Enter has an agent do it; Ctrl-C drops it.";
+            here.world.print(format!("{message}.\n{offer}\n{}\n", view.paint(render::Paint::Dim, &anyway)))
+        }
+    }
 }
 
-fn prose(word: &str, command: &str) -> Refused {
-    let message = format!("`{word}` is no program, builtin or function, so nothing was started");
-    let why = if word == "claude" {
-        "Claude Code is not installed, or its folder is not in the PATH here"
-    } else {
-        "a job in plain words needs an agent, and agents are not in this version of Octo"
-    };
-    let hint = format!("{why}; to run it as a command all the same: /bg sh -c {}", shell_words::quote(command));
-    Refused::new(RefusedCode::BadRequest, message).hint(hint)
+/// `/model`: the one that was chosen here, else the settings'.
+async fn model(here: Here<'_>) -> Result<(), Failure> {
+    let chosen = here.voice.chosen();
+    if !chosen.is_empty() {
+        return here.world.print(format!("{chosen}, from your next words on\n"));
+    }
+    let status = here.client.status().await?;
+    let set = status.settings.iter().find(|s| s.name == "OCTO_MODEL").filter(|s| !s.value.is_empty());
+    here.world.print(match set {
+        Some(set) => {
+            format!("{} (OCTO_MODEL, {}); what a conversation was given before stays\n", set.value, set.source)
+        }
+        None => "none is set: OCTO_MODEL, or /model M; /model demo/tour needs neither key nor network\n".to_owned(),
+    })
 }
 
 async fn list(world: &World, client: &Client, status: Option<Status>) -> Result<(), Failure> {
@@ -217,7 +250,7 @@ async fn ask_again(here: Here<'_>, task: &TaskRef) -> Result<(), Failure> {
 /// Answers a question. An answer without an id is for the question that the person saw: one that took its place
 /// unseen does not get it.
 async fn resume(here: Here<'_>, task: &TaskRef, question: Option<String>, answer: String) -> Result<(), Failure> {
-    let Here { world, client, known, style } = here;
+    let Here { world, client, known, style, .. } = here;
     let mut request = ResumeRequest { answer, question, key: new_key() };
     let mut task = task.clone();
     if request.question.is_none() && style == Style::Terminal {
@@ -295,15 +328,5 @@ mod tests {
         ] {
             assert_eq!(chat_words(hint), here);
         }
-    }
-
-    #[tokio::test]
-    async fn prose_is_told_from_commands_by_the_shell() {
-        assert_eq!(unknown_program("frobnicate all the tests").await.as_deref(), Some("frobnicate"));
-        for command in ["cd x && ls", "sh -c x", "if true; then :; fi", "./not-there", "$X y", "A=b env"] {
-            assert_eq!(unknown_program(command).await, None, "{command}");
-        }
-        let refused = prose("run", "run it's tests");
-        assert!(refused.hint.ends_with("/bg sh -c 'run it'\\''s tests'"), "{}", refused.hint);
     }
 }

@@ -28,15 +28,17 @@ const PROMPT: &str = "octo> ";
 pub(crate) enum Typed {
     /// A line.
     Line(String),
-    /// Ctrl-C: the line was dropped.
+    /// Ctrl-C: what was typed was dropped.
     Cleared,
+    /// Ctrl-C where nothing was typed.
+    Interrupted,
     /// Ctrl-D, or the terminal went away.
     End,
 }
 
 /// The handle on the editor's thread.
 pub(crate) struct Editor {
-    prompts: mpsc::Sender<()>,
+    prompts: mpsc::Sender<String>,
     typed: tokio::sync::mpsc::Receiver<Typed>,
 }
 
@@ -54,7 +56,9 @@ impl Editor {
             |e: ReadlineError| Refused::new(RefusedCode::Internal, format!("the terminal cannot be used: {e}"));
         let config = Config::builder().history_ignore_space(true).completion_type(CompletionType::List).build();
         let mut inner = rustyline::Editor::<Assistant, DefaultHistory>::with_config(config).map_err(failed)?;
-        inner.set_helper(Some(Assistant { known, terminal, empty: AtomicBool::new(false) }));
+        // Shared with the editor's thread: what Ctrl-C means depends on it.
+        let empty = Arc::new(AtomicBool::new(false));
+        inner.set_helper(Some(Assistant { known, terminal, empty: Arc::clone(&empty) }));
         let history = history.filter(|file| prepare_history(file).is_ok());
         if let Some(file) = &history {
             // A history that cannot be read is worth no more than starting anew.
@@ -62,12 +66,16 @@ impl Editor {
         }
         // Before the first line is read, or it would print nothing.
         let printer = Box::new(inner.create_external_printer().map_err(failed)?);
-        let (prompts, asked) = mpsc::channel();
+        let (prompts, asked) = mpsc::channel::<String>();
         // One prompt, one answer: the bound is never waited for.
         let (answer, typed) = tokio::sync::mpsc::channel(1);
         let work = move || {
-            while asked.recv().is_ok() {
-                if answer.blocking_send(read(&mut inner, history.as_deref(), terminal.colour)).is_err() {
+            while let Ok(begun) = asked.recv() {
+                let typed = match read(&mut inner, &begun, history.as_deref(), terminal.colour) {
+                    Typed::Cleared if empty.load(Ordering::Relaxed) => Typed::Interrupted,
+                    typed => typed,
+                };
+                if answer.blocking_send(typed).is_err() {
                     return;
                 }
             }
@@ -79,9 +87,9 @@ impl Editor {
         Ok((Editor { prompts, typed }, printer))
     }
 
-    /// Shows the prompt and reads one line.
-    pub(crate) async fn read(&mut self) -> Typed {
-        if self.prompts.send(()).is_err() {
+    /// Shows the prompt and reads one line, of which this is typed already.
+    pub(crate) async fn read(&mut self, begun: String) -> Typed {
+        if self.prompts.send(begun).is_err() {
             return Typed::End;
         }
         self.typed.recv().await.unwrap_or(Typed::End)
@@ -96,9 +104,14 @@ fn prepare_history(file: &Path) -> std::io::Result<()> {
     std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file).map(drop)
 }
 
-fn read(editor: &mut rustyline::Editor<Assistant, DefaultHistory>, history: Option<&Path>, colour: bool) -> Typed {
+fn read(
+    editor: &mut rustyline::Editor<Assistant, DefaultHistory>,
+    begun: &str,
+    history: Option<&Path>,
+    colour: bool,
+) -> Typed {
     let painted = if colour { format!("\x1b[1;36m{PROMPT}\x1b[0m") } else { PROMPT.to_owned() };
-    match editor.readline(&(PROMPT.to_owned(), painted)) {
+    match editor.readline_with_initial(&(PROMPT.to_owned(), painted), (begun, "")) {
         Ok(line) => {
             if editor.add_history_entry(&line).unwrap_or(false)
                 && let Some(file) = history
@@ -119,7 +132,7 @@ struct Assistant {
     known: Arc<Mutex<Known>>,
     terminal: Terminal,
     /// The hint on the screen is that of an empty line.
-    empty: AtomicBool,
+    empty: Arc<AtomicBool>,
 }
 
 impl Assistant {
@@ -273,6 +286,7 @@ fn hint(typed: &str, known: &Known) -> Option<Hint> {
     let words: Vec<&str> = typed.split_whitespace().collect();
     let open = !typed.ends_with(char::is_whitespace);
     match words.as_slice() {
+        [] if typed.is_empty() && known.answering => explain("the agent is answering; Ctrl-C stops waiting".to_owned()),
         [] if typed.is_empty() && known.questions() > 0 => {
             let shows = if known.questions() == 1 { "it" } else { "them" };
             explain(format!("{}: /recap shows {shows}", waiting(known.questions())))
@@ -352,7 +366,9 @@ mod tests {
             ("/ta", &["/tasks ", "/task "][..]),
             ("/st", &["/status "]),
             ("plain", &[]),
+            ("/ag", &["/agent ", "/agents "]),
             ("/bg k", &["kill "]),
+            ("/bg --", &["--agent ", "--model "]),
             ("/bg kill ", &["12 ", "13 ", "14 "]),
             ("/bg make t", &[]),
             ("/tasks f", &["failed "]),
@@ -363,6 +379,7 @@ mod tests {
             ("/task 12 logs ", &[]),
             ("/task ", &["13 ", "14 ", "12 ", "11 "]),
             ("/task 12 re", &["resume ", "retry "]),
+            ("/task 12 f", &["followup "]),
             ("/task 12 resume ", &[]),
             ("/task 13 resume ", &["yes", "not now, please"]),
             ("/task 13 resume not no", &["not now, please"]),
@@ -382,8 +399,11 @@ mod tests {
         let shown = |typed: &str| hint(typed, &known()).map(|h| (h.shown, h.accepted));
         assert_eq!(shown("/rec"), Some(("ap".into(), Some("ap".into()))));
         assert_eq!(shown("/ta"), None, "two commands fit");
-        assert_eq!(shown("/bg"), Some((" COMMAND | list | kill ID | clear".into(), None)));
-        assert_eq!(shown("/task "), Some(("ID [cancel | logs | resume | retry | rm]".into(), None)));
+        assert_eq!(
+            shown("/bg"),
+            Some((" COMMAND | --agent[=NAME] PROMPT | --model M PROMPT | list | kill ID | clear".into(), None))
+        );
+        assert_eq!(shown("/task "), Some(("ID [cancel | followup | logs | raise | resume | retry | rm]".into(), None)));
         assert_eq!(shown("/tasks "), Some(("[STATUS]".into(), None)));
         assert_eq!(shown("/task 12"), Some(("  … dispatched sleep 60".into(), None)));
         assert_eq!(shown("/task 99"), None);
@@ -391,6 +411,9 @@ mod tests {
         assert_eq!(shown("/task 14 resume --question q2 "), Some(("Go on?  [allow / deny]".into(), None)));
         assert_eq!(shown(""), Some(("3 questions wait: /recap shows them".into(), None)));
         assert_eq!(shown("hello"), None);
+        let mut answering = known();
+        answering.answering = true;
+        assert!(hint("", &answering).unwrap().shown.contains("Ctrl-C stops waiting"));
     }
 
     #[test]

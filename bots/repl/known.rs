@@ -63,6 +63,8 @@ pub(crate) struct Known {
     shown: HashMap<String, BTreeSet<String>>,
     /// The keys of answers that were given here.
     own: HashSet<String>,
+    /// The supervisor agent is answering.
+    pub(crate) answering: bool,
 }
 
 impl Known {

@@ -1,6 +1,6 @@
 //! The notice pump: tells at once what happens to tasks, over any number of restarts of the daemon.
 
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -9,8 +9,8 @@ use octo::client::{Client, Trouble};
 use octo::command::{ListQuery, NoticeItem, RefusedCode};
 use octo::render::{self, Paint, Tongue, View};
 
+use super::above::Above;
 use super::cursor::Cursor;
-use super::editor::Printer;
 use super::known::{self, Known};
 
 /// How long the daemon holds one poll open.
@@ -68,13 +68,6 @@ async fn waiting(client: &Client, known: &Mutex<Known>, view: &View) -> String {
     render::open_questions(&listing.active, Tongue::Chat, view)
 }
 
-/// What the printer thread is given.
-struct Told {
-    text: String,
-    /// The cursor is here once this was printed.
-    cursor: Option<u64>,
-}
-
 /// How the daemon was when it was last seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Daemon {
@@ -90,30 +83,13 @@ pub(crate) struct Pump {
     client: Client,
     terminal: Terminal,
     known: Arc<Mutex<Known>>,
-    out: mpsc::Sender<Told>,
+    above: Above,
     daemon: Daemon,
 }
 
 impl Pump {
-    pub(crate) fn new(
-        client: Client,
-        terminal: Terminal,
-        known: Arc<Mutex<Known>>,
-        mut printer: Printer,
-        cursor: Cursor,
-    ) -> Self {
-        let (out, told) = mpsc::channel::<Told>();
-        std::thread::spawn(move || {
-            for Told { text, cursor: at } in told {
-                if !text.is_empty() && printer.print(text).is_err() {
-                    return;
-                }
-                if let Some(at) = at {
-                    cursor.advance(at);
-                }
-            }
-        });
-        Pump { client, terminal, known, out, daemon: Daemon::Up }
+    pub(crate) fn new(client: Client, terminal: Terminal, known: Arc<Mutex<Known>>, above: Above) -> Self {
+        Pump { client, terminal, known, above, daemon: Daemon::Up }
     }
 
     /// Tells notices from a cursor on, for ever.
@@ -191,7 +167,6 @@ impl Pump {
     }
 
     fn say(&self, text: String, cursor: Option<u64>) {
-        // The printer ends with the terminal; then nobody is left to tell.
-        let _ = self.out.send(Told { text, cursor });
+        self.above.tell(text, cursor);
     }
 }

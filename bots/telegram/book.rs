@@ -15,6 +15,8 @@ const ENDED_CARDS_MAX: usize = 500;
 const CARDS_MAX: usize = 5_000;
 /// Messages with a question that are remembered.
 const ASKED_MAX: usize = 2_000;
+/// Messages for the agent that are not answered yet: more are not taken.
+const TALKS_MAX: usize = 200;
 /// Commands that wait for a tap.
 const PENDING_MAX: usize = 200;
 /// How long such a command waits, in milliseconds.
@@ -72,6 +74,73 @@ pub(crate) struct AskedAt {
     extra: Map<String, Value>,
 }
 
+/// What becomes of a text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(crate) enum Work {
+    /// It is run as a shell command.
+    #[default]
+    Command,
+    /// An agent gets it as its job.
+    Agent {
+        /// The agent of the team; empty: its root.
+        #[serde(default)]
+        agent: String,
+        /// The model; empty: the agent's own.
+        #[serde(default)]
+        model: String,
+    },
+    /// An agent goes on with it from an ended task's result.
+    Followup {
+        /// The task.
+        task: TaskId,
+    },
+    /// It is said to the supervisor agent.
+    Say,
+}
+
+fn is_command(work: &Work) -> bool {
+    *work == Work::Command
+}
+
+/// What a user wants of the conversation from the next words on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Wish {
+    /// A new one.
+    pub(crate) new: bool,
+    /// This model; empty: as before.
+    pub(crate) model: String,
+}
+
+/// Something that a user said to the supervisor agent, and that is not answered to its end.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Talk {
+    /// The key under which it is said, once.
+    pub(crate) key: String,
+    /// Who said it.
+    pub(crate) user: i64,
+    /// The message that said it.
+    pub(crate) message: i32,
+    /// What was said.
+    pub(crate) text: String,
+    /// What it changes of the conversation.
+    #[serde(default)]
+    pub(crate) wish: Wish,
+    /// The message that shows the answer as it comes, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) answer: Option<i32>,
+    #[serde(flatten)]
+    extra: Map<String, Value>,
+}
+
+impl Talk {
+    /// Something that was said.
+    pub(crate) fn new(key: String, user: i64, message: i32, text: String) -> Self {
+        Talk { key, user, message, text, ..Talk::default() }
+    }
+}
+
 /// A command that waits for a tap.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Pending {
@@ -81,8 +150,11 @@ pub(crate) struct Pending {
     pub(crate) key: String,
     /// Who may tap.
     pub(crate) user: i64,
-    /// The command.
+    /// The command, or the words for an agent.
     pub(crate) command: String,
+    /// What is to become of it.
+    #[serde(default, skip_serializing_if = "is_command")]
+    pub(crate) work: Work,
     /// When it was asked for.
     #[serde(default)]
     pub(crate) at: Stamp,
@@ -161,6 +233,10 @@ pub(crate) struct Book {
     /// How many more there were than fit.
     held_more: u64,
     intents: Vec<Intent>,
+    /// What was said to the agent and is not answered yet; the oldest first.
+    talks: Vec<Talk>,
+    /// What users want of their conversations.
+    wishes: BTreeMap<i64, Wish>,
     /// The newest update that was received.
     pub(crate) newest_update: Option<u32>,
     /// When updates were last asked for.
@@ -255,7 +331,7 @@ impl Book {
     }
 
     /// A command waits for a tap; the same update again is the same command.
-    pub(crate) fn set_pending(&mut self, update: u32, key: &str, user: i64, command: &str, now: i64) {
+    pub(crate) fn set_pending(&mut self, update: u32, key: &str, user: i64, command: &str, work: Work, now: i64) {
         self.pending.retain(|p| now - p.at.millis().unwrap_or(0) < PENDING_LIFE);
         if self.pending.iter().any(|p| p.key == key) {
             return;
@@ -265,6 +341,7 @@ impl Book {
             key: key.to_owned(),
             user,
             command: command.to_owned(),
+            work,
             at: Stamp::from_millis(now),
             ..Pending::default()
         });
@@ -278,6 +355,53 @@ impl Book {
             p.update == update && p.user == user && age < PENDING_LIFE
         };
         self.pending.iter_mut().rev().find(counts)
+    }
+
+    /// Somebody said something to the agent, with what was wished before; the same key again is the same. False: there
+    /// are too many already.
+    pub(crate) fn begin_talk(&mut self, mut talk: Talk) -> bool {
+        if self.talks.iter().any(|t| t.key == talk.key) {
+            return true;
+        }
+        if self.talks.len() >= TALKS_MAX {
+            return false;
+        }
+        talk.wish = self.wishes.remove(&talk.user).unwrap_or_default();
+        self.talks.push(talk);
+        true
+    }
+
+    /// What a user said first of what is not answered yet.
+    pub(crate) fn talk(&self, user: i64) -> Option<&Talk> {
+        self.talks.iter().find(|t| t.user == user)
+    }
+
+    /// Those who wait for an answer.
+    pub(crate) fn talkers(&self) -> Vec<i64> {
+        let mut users: Vec<i64> = self.talks.iter().map(|t| t.user).collect();
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
+    /// Where the answer is being shown.
+    pub(crate) fn set_answer(&mut self, key: &str, message: i32) {
+        if let Some(talk) = self.talks.iter_mut().find(|t| t.key == key) {
+            talk.answer = Some(message);
+        }
+    }
+
+    /// It was answered.
+    pub(crate) fn end_talk(&mut self, key: &str) {
+        self.talks.retain(|t| t.key != key);
+    }
+
+    /// What a user wants of the conversation from the next words on.
+    pub(crate) fn wish(&mut self, user: i64) -> &mut Wish {
+        if self.wishes.len() >= NAMES_MAX && !self.wishes.contains_key(&user) {
+            self.wishes.pop_first();
+        }
+        self.wishes.entry(user).or_default()
     }
 
     /// A chat cannot be reached.

@@ -1,7 +1,9 @@
 //! What the bridge asks of the daemon: the API, as any other surface uses it, in the name of a Telegram user.
 
 use octo::client::{Client, LogEvent, LogQuery};
-use octo::command::{ListQuery, Listing, NoticePage, Refused, ResumeRequest, StartRequest, StatusReport, TaskRef};
+use octo::command::{
+    FollowupRequest, ListQuery, Listing, NoticePage, Refused, ResumeRequest, StartRequest, StatusReport, TaskRef,
+};
 use octo::task::{Task, TaskId};
 
 /// How far `/recap` looks back, in notices.
@@ -31,6 +33,12 @@ pub(crate) trait Desk {
     async fn stop(&self, user: i64, task: TaskId) -> Result<(), Refused>;
     /// Runs an ended task again.
     async fn retry(&self, user: i64, task: TaskId) -> Result<(), Refused>;
+    /// Lets an agent go on that used up its budget.
+    async fn raise(&self, user: i64, task: TaskId, tokens: Option<u64>) -> Result<(), Refused>;
+    /// Has an agent go on from an ended task's result; its key says which task that is.
+    async fn followup(&self, user: i64, task: TaskId, request: FollowupRequest) -> Result<Task, Refused>;
+    /// The first word of a command that names nothing that could be run here.
+    async fn unknown_program(&self, command: &str) -> Option<String>;
     /// Hides ended tasks from lists; tells how many.
     async fn clear(&self, user: i64) -> Result<u64, Refused>;
     /// The end of a task's output, at most so many bytes.
@@ -46,7 +54,8 @@ pub(crate) fn exactly(task: TaskId) -> TaskRef {
     TaskRef(task.to_string())
 }
 
-fn of(client: &Client, user: i64) -> Client {
+/// The client in the name of a user.
+pub(crate) fn of(client: &Client, user: i64) -> Client {
     client.speaking_for(format!("telegram:{user}"))
 }
 
@@ -73,6 +82,18 @@ impl Desk for Client {
 
     async fn retry(&self, user: i64, task: TaskId) -> Result<(), Refused> {
         Client::retry(&of(self, user), &exactly(task)).await
+    }
+
+    async fn raise(&self, user: i64, task: TaskId, tokens: Option<u64>) -> Result<(), Refused> {
+        Client::raise(&of(self, user), &exactly(task), tokens).await.map(drop)
+    }
+
+    async fn followup(&self, user: i64, task: TaskId, request: FollowupRequest) -> Result<Task, Refused> {
+        Ok(of(self, user).follow_up(&exactly(task), request).await?.task)
+    }
+
+    async fn unknown_program(&self, command: &str) -> Option<String> {
+        octo::chat::unknown_program(command).await
     }
 
     async fn clear(&self, user: i64) -> Result<u64, Refused> {

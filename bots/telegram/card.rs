@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use octo::render::{self, name_of, thousands};
-use octo::task::{Stamp, Status, Task};
+use octo::task::{Kind, Stamp, Status, Task};
 
 use super::mask::Mask;
 use super::post::{Key, Keys};
@@ -146,7 +146,7 @@ pub(crate) fn task(task: &Task, tail: Option<&str>, face: &Face) -> Card {
     if !task.name.is_empty() && !task.command.is_empty() {
         lines.push(code(&face.line(&task.command, TITLE_MAX)));
     }
-    lines.push(facts(task));
+    lines.push(facts(task, face));
     if let Some(stop) = task.stop.as_ref().filter(|_| !task.status.is_ended()) {
         lines.push(format!("{} asked to stop it at {}", escape(&face.who(&stop.by)), face.clock(&stop.at)));
     }
@@ -163,16 +163,23 @@ pub(crate) fn task(task: &Task, tail: Option<&str>, face: &Face) -> Card {
     Card::new(&lines, buttons(task, face))
 }
 
-/// What it used, and which run it is; empty when there is nothing to say.
-fn facts(task: &Task) -> String {
+/// Who does it, what it used, and which run it is; empty when there is nothing to say.
+fn facts(task: &Task, face: &Face) -> String {
     let mut facts = Vec::new();
-    let tokens = task.usage.input_tokens.saturating_add(task.usage.output_tokens);
-    if tokens > 0 {
-        facts.push(format!("{} tokens", thousands(tokens)));
+    if task.kind == Kind::Agent {
+        let names = [&task.agent_name, &task.model];
+        facts.extend(names.into_iter().filter(|n| !n.is_empty()).map(|name| code(&face.line(name, 60))));
+        if task.usage.turns > 0 {
+            facts.push(render::count(usize::try_from(task.usage.turns).unwrap_or(usize::MAX), "turn"));
+        }
+    }
+    if task.usage.tokens() > 0 {
+        facts.push(format!("{} tokens", thousands(task.usage.tokens())));
     }
     if let Some(usd) = task.usage.cost_usd {
         facts.push(format!("${usd:.2}"));
     }
+    facts.extend(render::budget_used(task).filter(|_| task.usage.tokens() > 0));
     if task.run > 1 {
         facts.push(format!("run {}", task.run));
     }
@@ -206,17 +213,20 @@ fn buttons(task: &Task, face: &Face) -> Keys {
             [cancel, logs].into_iter().flatten().collect()
         }
         Status::Completed | Status::Failed | Status::Cancelled | Status::BudgetExceeded | Status::Interrupted => {
-            [face.task_key("Retry", task, What::Retry(task.run)), logs].into_iter().flatten().collect()
+            let raise = || face.task_key("Raise", task, What::Raise(render::budget_mark(task)));
+            let raise = if render::can_be_raised(task) { raise() } else { None };
+            [raise, face.task_key("Retry", task, What::Retry(task.run)), logs].into_iter().flatten().collect()
         }
     };
     vec![row]
 }
 
-/// A card that asks whether a command is to be run. `why`: why it is asked, in a sentence; may be empty.
-pub(crate) fn run_this(command: &str, update: u32, why: &str, face: &Face) -> Card {
+/// A card that asks whether something is to be done: `heading` says what, in HTML. `why`: why it is asked, in a
+/// sentence; may be empty.
+pub(crate) fn run_this(heading: &str, command: &str, update: u32, why: &str, face: &Face) -> Card {
     const COMMAND_MAX: usize = 3000;
     let clean = text::clean(command, face.mask);
-    let mut lines = vec!["Run this in the workspace folder?".to_owned(), pre(&text::cut(&clean, COMMAND_MAX))];
+    let mut lines = vec![heading.to_owned(), pre(&text::cut(&clean, COMMAND_MAX))];
     if units(&clean) > COMMAND_MAX {
         lines
             .push(format!("<b>{} more characters are not shown.</b>", thousands((units(&clean) - COMMAND_MAX) as u64)));

@@ -11,7 +11,7 @@ use octo::chat::Ask;
 use octo::command::{ListQuery, Refused, RefusedCode, TaskRef};
 use octo::config::TelegramRun;
 use octo::render::{self, View};
-use octo::task::Task;
+use octo::task::{Kind, Task};
 
 use super::book::Book;
 use super::calls::Desk;
@@ -194,13 +194,18 @@ impl<D: Desk> Hands<D> {
     async fn ask(&self, who: Who, text: &Text, ask: Ask, update: u32) -> Result<Vec<Errand>, Refused> {
         match ask {
             Ask::Nothing => Ok(Vec::new()),
-            Ask::Say(_) => self.plain(who).await,
+            Ask::Say(said) => self.plain(who, text.at, said, update).await,
             Ask::Start(command) => self.start(who, text.at, command, update).await,
-            Ask::List(status) => {
-                let listing = self.desk.list(ListQuery { status, limit: Some(ROWS), ..ListQuery::default() }).await?;
-                let card = self.draw(who, |face| card::listing(&listing, status, face));
-                Ok(vec![self.send(who, card, Note::Nothing)])
+            Ask::Agent(job) => self.agent(who, text.at, job, update).await,
+            Ask::Agents => self.list(who, ListQuery { kind: Some(Kind::Agent), ..ListQuery::default() }).await,
+            Ask::Model(model) => self.model(who, model).await,
+            Ask::New => Ok(self.begin_anew(who)),
+            Ask::Followup { task, text: said } => {
+                let task = self.desk.get(&task).await?;
+                self.followup(who, text.at, &task, said, update).await
             }
+            Ask::Raise { task, tokens } => self.raise(who, &task, tokens, update).await,
+            Ask::List(status) => self.list(who, ListQuery { status, ..ListQuery::default() }).await,
             Ask::Clear => self.clear(who, update).await,
             Ask::Show(task) => self.show(who, &task).await,
             Ask::Cancel(task) => self.cancel(who, &task, update).await,
@@ -213,12 +218,6 @@ impl<D: Desk> Hands<D> {
             Ask::Remove(_) => {
                 Ok(vec![self.say(who, words::prose("Records are removed in the terminal: `octo task ID rm`."))])
             }
-            Ask::Raise(..) => {
-                Ok(vec![self.say(who, words::prose("Budgets are raised in the terminal: `octo task ID raise`."))])
-            }
-            Ask::FollowUp { .. } => Ok(vec![
-                self.say(who, words::prose("What follows is said in the terminal: `octo task ID followup TEXT`.")),
-            ]),
             Ask::Status => {
                 let mut status = self.desk.status().await?;
                 // They are the terminal's business.
@@ -234,6 +233,13 @@ impl<D: Desk> Hands<D> {
             Ask::Help => Ok(vec![self.say(who, words::help())]),
             Ask::Quit => Ok(vec![self.say(who, "There is nothing to leave: this chat is always open.".to_owned())]),
         }
+    }
+
+    async fn list(&self, who: Who, query: ListQuery) -> Result<Vec<Errand>, Refused> {
+        let status = query.status;
+        let listing = self.desk.list(ListQuery { limit: Some(ROWS), ..query }).await?;
+        let card = self.draw(who, |face| card::listing(&listing, status, face));
+        Ok(vec![self.send(who, card, Note::Nothing)])
     }
 
     async fn recap(&self, who: Who) -> Result<Card, Refused> {

@@ -128,6 +128,8 @@ async fn bridge(setup: Setup) {
         condition,
     };
     let seen = receiver.condition.subscribe();
+    // What was said before this daemon's time.
+    bridge.answer_talks();
     let register = async {
         if let Err(why) = bridge.sender.register(words::REGISTERED).await {
             tracing::warn!(%why, "Telegram does not take the list of commands");
@@ -227,6 +229,8 @@ pub(super) struct Bridge {
     gate: Mutex<Gate>,
     pub(super) hands: Hands<Client>,
     sender: Arc<Sender>,
+    /// The users who are being answered by the agent.
+    talking: Mutex<HashSet<i64>>,
     /// Answers that were not sent yet.
     under_way: AtomicUsize,
     /// Counts what `octo status` and the telling must hear of: who was let in, who can be reached, what was refused.
@@ -272,12 +276,26 @@ impl Bridge {
             gate,
             hands,
             sender: Arc::new(Sender::new(api.clone(), sender::Pace::default())),
+            talking: Mutex::default(),
             under_way: AtomicUsize::new(0),
             news: watch::Sender::new(0),
             kept: Mutex::default(),
             refusal: Mutex::default(),
             strangers: Mutex::new((std::time::Instant::now(), 0)),
         }
+    }
+
+    /// The users who are being answered; taken before the book.
+    pub(super) fn talking(&self) -> MutexGuard<'_, HashSet<i64>> {
+        held(&self.talking)
+    }
+
+    /// Posts something, and notes when its chat cannot be reached.
+    pub(super) async fn post(&self, post: Post) -> Posted {
+        let errand = Errand::from(post);
+        let posted = self.sender.post(errand.post.clone()).await;
+        self.fate(&errand, &posted);
+        posted
     }
 
     pub(super) fn book(&self) -> MutexGuard<'_, Book> {
@@ -451,7 +469,7 @@ impl Bridge {
     }
 
     /// The card of a task that was just started says so; soon it can say that the task runs.
-    async fn follow_start(self: Arc<Self>, task: TaskId, chat: i64) {
+    pub(super) async fn follow_start(self: Arc<Self>, task: TaskId, chat: i64) {
         let until = tokio::time::Instant::now() + STARTS_WITHIN;
         while tokio::time::Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -479,7 +497,7 @@ impl Bridge {
     }
 }
 
-fn message(chat: i64, html: String) -> Post {
+pub(super) fn message(chat: i64, html: String) -> Post {
     Post::Message { chat, html, keys: Vec::new(), reply_to: None, silent: false, force_reply: false }
 }
 
@@ -500,6 +518,7 @@ impl Apply for Arc<Bridge> {
         let unreachable = self.book().unreachable().len();
         let errands = self.hands.hear(heard, arrived.update.id.0).await.map_err(|Later(refused)| refused)?;
         self.keep().await;
+        self.answer_talks();
         if self.book().unreachable().len() != unreachable {
             self.news.send_modify(|n| *n += 1);
         }

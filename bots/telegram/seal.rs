@@ -40,6 +40,8 @@ pub(crate) enum What {
     Cancel(u32),
     /// Runs it again after this run.
     Retry(u32),
+    /// Raises this budget, by its [mark](octo::render::budget_mark).
+    Raise(u32),
     /// Shows its output.
     Logs,
 }
@@ -114,6 +116,7 @@ fn words(button: &Button) -> Option<(String, String)> {
                 What::Show(id) => format!("s{}", question(id)?),
                 What::Cancel(run) => format!("c{run}"),
                 What::Retry(run) => format!("r{run}"),
+                What::Raise(mark) => format!("b{mark}"),
                 What::Logs => "l".to_owned(),
             };
             (task.to_string(), what)
@@ -141,6 +144,7 @@ fn read(subject: &str, what: &str) -> Option<Button> {
         "s" => What::Show(rest.to_owned()),
         "c" => What::Cancel(rest.parse().ok()?),
         "r" => What::Retry(rest.parse().ok()?),
+        "b" => What::Raise(rest.parse().ok()?),
         "l" if rest.is_empty() => What::Logs,
         _ => return None,
     };
@@ -171,6 +175,8 @@ mod tests {
             task(What::Cancel(1)),
             task(What::Cancel(u32::MAX)),
             task(What::Retry(1)),
+            task(What::Raise(1)),
+            task(What::Raise(u32::MAX)),
             task(What::Logs),
             Button::Run(u32::MAX),
             Button::Run(7),
@@ -223,7 +229,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_was_made_up_opens(data in "1:[0-9a-f]{8}:(a|s|c|r|l)[a-z0-9.]{0,8}:[A-Za-z0-9_-]{16}", any in any::<String>()) {
+        fn nothing_that_was_made_up_opens(data in "1:[0-9a-f]{8}:(a|s|c|r|b|l)[a-z0-9.]{0,8}:[A-Za-z0-9_-]{16}", any in any::<String>()) {
             prop_assert_eq!(seal().open(1, 1, &data), None);
             prop_assert_eq!(seal().open(1, 1, &any), None);
         }

@@ -13,25 +13,18 @@ pub(crate) const REGISTERED: &[(&str, &str)] = &[
     ("status", "shows the daemon"),
     ("recap", "tells again what happened last"),
     ("help", "shows what can be said here"),
-    ("agent", "needs agents, which are not in this version"),
+    ("agent", "gives an agent a job in plain words"),
+    ("agents", "shows what agents are at work"),
+    ("model", "shows or chooses the model of this conversation"),
+    ("new", "begins a new conversation; tasks go on"),
 ];
-
-/// Commands that need agents.
-const NEED_AGENTS: &[&str] = &["/agent", "/agents", "/model", "/new"];
-
-/// What works, for those who asked for what does not.
-pub(crate) const WHAT_WORKS: &str =
-    "What works: /bg COMMAND runs a shell command, /tasks lists tasks, /task ID shows one, /help shows the rest.";
 
 /// Tells whether a text begins with one of the commands; an answer may begin with a slash as well.
 pub(crate) fn is_command(text: &str, bot: &str) -> bool {
     let Some(word) = text.split_whitespace().next().filter(|w| w.starts_with('/')) else { return false };
     let name = word.split_once('@').filter(|(_, b)| b.eq_ignore_ascii_case(bot)).map_or(word, |(name, _)| name);
     let name = name.to_lowercase();
-    name == "/start"
-        || name.starts_with("/task_")
-        || NEED_AGENTS.contains(&name.as_str())
-        || COMMANDS.iter().any(|c| c.name == name)
+    name == "/start" || name.starts_with("/task_") || COMMANDS.iter().any(|c| c.name == name)
 }
 
 /// Reads what was typed to the bot of this name: `/bg@my_bot make`, `/Tasks`, `/task_12` (what a list offers to tap).
@@ -56,10 +49,6 @@ pub(crate) fn understand(text: &str, bot: &str) -> Result<Ask, Misunderstood> {
     }
     if name.starts_with("/task_") {
         name = name.replace('_', " ");
-    }
-    if NEED_AGENTS.contains(&name.as_str()) {
-        let message = format!("{name} needs agents, which are not in this version of Octo");
-        return Err(Misunderstood { message, hint: WHAT_WORKS.to_owned() });
     }
     chat::parse(&format!("{name}{rest}"))
 }
@@ -106,6 +95,12 @@ pub(crate) fn help() -> String {
         ("/task ID cancel", "stops it, with everything that it started; /bg kill ID is the same"),
         ("/task ID retry", "runs an ended task again"),
         ("/task ID resume ANSWER", "answers its question"),
+        ("/task ID followup TEXT", "has an agent go on from its result; so does a reply to its card"),
+        ("/task ID raise", "lets an agent go on that used up its budget"),
+        ("/agent PROMPT", "gives an agent a job in plain words"),
+        ("/agents", "shows what agents are at work"),
+        ("/model M", "chooses the model of this conversation"),
+        ("/new", "begins a new conversation; tasks go on"),
         ("/bg clear", "hides ended tasks from lists"),
         ("/status", "shows the daemon"),
         ("/recap", "tells again what happened last"),
@@ -113,6 +108,7 @@ pub(crate) fn help() -> String {
     let lines: Vec<String> = lines.iter().map(|(form, means)| format!("{} {means}", code(form))).collect();
     format!(
         "This is Octo: it runs commands in the background, and tells you how they end and what they ask.\n\n{}\n\n\
+         Anything else is said to the supervisor agent, which answers and can start tasks. \
          Questions come as messages with buttons; those that want free text are answered by a reply to them. \
          ID is a task's number or its id.",
         lines.join("\n")
@@ -147,6 +143,15 @@ mod tests {
         ] {
             assert_eq!(said(text), ask, "{text}");
         }
+        let job = |model: &str, prompt: &str| {
+            Ask::Agent(chat::Job { model: model.to_owned(), prompt: prompt.to_owned(), ..chat::Job::default() })
+        };
+        assert_eq!(said("/Agent@octo_bot  fix\nit"), job("", "fix\nit"));
+        assert_eq!(said("/agent --model x/y fix it"), job("x/y", "fix it"));
+        assert_eq!(
+            said("/task_12 followup and the docs"),
+            Ask::Followup { task: task("12"), text: "and the docs".to_owned() }
+        );
         let resume = |question: Option<&str>, answer: &str| Ask::Resume {
             task: task("12"),
             question: question.map(str::to_owned),
@@ -161,11 +166,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_said_clearly() {
-        for text in ["/agent do it", "/agents", "/model x/y", "/new", "/Agent@octo_bot x"] {
-            let wrong = understand(text, "octo_bot").unwrap_err();
-            assert!(misunderstood(&wrong).contains("agents, which are not in this version"), "{text}");
-        }
-        for text in ["/bg@other_bot x", "/task 12 resume --question", "/tsaks", "/bg", "/panel"] {
+        for text in ["/bg@other_bot x", "/task 12 resume --question", "/tsaks", "/bg", "/panel", "/agent", "/model x y"]
+        {
             assert!(understand(text, "octo_bot").is_err(), "{text}");
         }
     }

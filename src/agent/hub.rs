@@ -50,6 +50,7 @@ use crate::task::{Stamp, Task, TaskId, Usage};
 mod chat;
 mod desk;
 mod life;
+mod roster;
 mod setup;
 mod shell;
 mod talk;

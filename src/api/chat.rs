@@ -1,8 +1,9 @@
-//! `POST /chat`: something is said to the supervisor agent, and its answer comes as server-sent events.
+//! `GET /agents`, and `POST /chat`: something is said to the supervisor agent, and its answer comes as server-sent events.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{Extension, State as Extract};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -14,7 +15,7 @@ use super::extract::Unread;
 use super::peer::surface;
 use super::{Error, Peer, Rights, State, json_or_default};
 use crate::agent::hub::{Listen, Said, Say};
-use crate::command::{ChatRequest, Refused, RefusedCode};
+use crate::command::{ChatRequest, Refused, RefusedCode, Roster};
 
 /// How often a silent answer says that it is still there.
 const ALIVE: Duration = Duration::from_secs(15);
@@ -46,6 +47,16 @@ pub(super) async fn chat(
         Some((Ok::<_, Infallible>(event), (listen, left)))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE)).into_response())
+}
+
+pub(super) async fn agents(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+) -> Result<Json<Roster>, Error> {
+    state.check(&peer, Rights::Own).await?;
+    let Some(hub) = state.fixed.hub.clone() else { return Ok(Json(Roster::default())) };
+    let roster = tokio::task::spawn_blocking(move || hub.roster()).await;
+    roster.map(Json).map_err(|e| Refused::new(RefusedCode::Internal, e.to_string()).into())
 }
 
 fn event(listen: &Listen, said: &Said) -> Event {

@@ -12,7 +12,7 @@ use super::read::blocking;
 use crate::bridge::Candidate;
 use crate::command::{
     ChatRequest, ErrorBody, FollowupRequest, Listing, NoticePage, Owed, QuestionRequest, QuestionState, RaiseRequest,
-    Receipts, ResumeRequest, ShutdownRequest, StartRequest, Started, StatusReport, StopRequest,
+    Receipts, ResumeRequest, Roster, ShutdownRequest, StartRequest, Started, StatusReport, StopRequest,
 };
 use crate::task::Task;
 
@@ -32,6 +32,7 @@ use crate::task::Task;
         ask,
         look,
         resume,
+        agents,
         chat,
         owed,
         receipts,
@@ -173,6 +174,12 @@ fn look() {}
         (status = 507, body = ErrorBody)))]
 #[allow(dead_code, reason = "documentation")]
 fn resume() {}
+
+/// The team of the settings: which agents there are, and why it cannot be used, if that is so.
+#[utoipa::path(get, path = "/agents",
+    responses((status = 200, body = Roster), (status = 403, body = ErrorBody)))]
+#[allow(dead_code, reason = "documentation")]
+fn agents() {}
 
 /// Says something to the supervisor agent; its answer comes as server-sent events. There is one conversation for each
 /// surface and user (`x-octo-client`: `repl`, `telegram:4711`; `api` without it).

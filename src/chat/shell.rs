@@ -1,5 +1,7 @@
 //! Telling a shell command from prose by its first word.
 
+use std::process::Stdio;
+
 /// The word of a shell command line that names what is run; `None` when the line begins with anything
 /// but a plain word (an expansion, a quote, a redirection, a group), so that only the shell can tell.
 ///
@@ -20,6 +22,26 @@ pub fn first_word(line: &str) -> Option<&str> {
         }
     }
     None
+}
+
+/// The first word of a command, when the shell knows no program, builtin or function of that name: then it is a job in
+/// plain words.
+///
+/// The shell itself is asked; what only the shell can understand is taken for a command. It needs an event loop.
+pub async fn unknown_program(command: &str) -> Option<String> {
+    let word = first_word(command)?;
+    // A path names a program, though perhaps one that does not exist.
+    if word.contains('/') {
+        return None;
+    }
+    let known = tokio::process::Command::new("sh")
+        .args(["-c", "command -v \"$1\"", "sh", word])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .await;
+    matches!(known, Ok(status) if !status.success()).then(|| word.to_owned())
 }
 
 fn is_assignment(word: &str) -> bool {
@@ -58,6 +80,14 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(first_word(line), word, "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn prose_is_told_from_commands_by_the_shell() {
+        assert_eq!(unknown_program("frobnicate all the tests").await.as_deref(), Some("frobnicate"));
+        for command in ["cd x && ls", "sh -c x", "if true; then :; fi", "./not-there", "$X y", "A=b env"] {
+            assert_eq!(unknown_program(command).await, None, "{command}");
         }
     }
 }

@@ -10,6 +10,10 @@ fn resumed(task: &str, question: Option<&str>, answer: &str) -> Ask {
     Ask::Resume { task: id(task), question: question.map(str::to_owned), answer: answer.to_owned() }
 }
 
+fn job(agent: &str, model: &str, prompt: &str) -> Ask {
+    Ask::Agent(Job { agent: agent.to_owned(), model: model.to_owned(), prompt: prompt.to_owned() })
+}
+
 #[test]
 fn lines_and_what_they_ask() {
     for (line, ask) in [
@@ -31,9 +35,9 @@ fn lines_and_what_they_ask() {
         ("/task #12 logs", Ask::Logs(id("12"))),
         ("/task c4b1e09a cancel", Ask::Cancel(id("c4b1e09a"))),
         ("/task 12 retry", Ask::Retry(id("12"))),
-        ("/task 12 raise", Ask::Raise(id("12"), None)),
-        ("/task #12 raise 1000", Ask::Raise(id("12"), Some(1000))),
-        ("/task 12  followup  and  more ", Ask::FollowUp { task: id("12"), text: "and  more".into() }),
+        ("/task 12 raise", Ask::Raise { task: id("12"), tokens: None }),
+        ("/task #12 raise 1000", Ask::Raise { task: id("12"), tokens: Some(1000) }),
+        ("/task 12  followup  and  more ", Ask::Followup { task: id("12"), text: "and  more".into() }),
         ("/task 12 rm", Ask::Remove(id("12"))),
         ("/task 12 resume yes", resumed("12", None, "yes")),
         ("/task  #12  resume  two  words -x ", resumed("12", None, "two  words -x")),
@@ -50,6 +54,19 @@ fn lines_and_what_they_ask() {
         (" /quit ", Ask::Quit),
         ("/exit", Ask::Quit),
         ("how are my tasks?", Ask::Say("how are my tasks?".into())),
+        ("/agent fix  the tests", job("", "", "fix  the tests")),
+        ("/bg --agent fix the tests", job("", "", "fix the tests")),
+        ("/bg --agent=coder --model x/y  fix\nthis ", job("coder", "x/y", "fix\nthis")),
+        ("/bg --model x/y fix -- this", job("", "x/y", "fix -- this")),
+        ("/bg --model=x/y -- --agent", job("", "x/y", "--agent")),
+        ("/agent --agent=coder -v what", job("coder", "", "-v what")),
+        ("/agents", Ask::Agents),
+        ("/model", Ask::Model(None)),
+        ("/model ollama/qwen3:8b", Ask::Model(Some("ollama/qwen3:8b".into()))),
+        ("/new", Ask::New),
+        ("/task #12 followup  and  the docs ", Ask::Followup { task: id("12"), text: "and  the docs".into() }),
+        ("/task 12 raise", Ask::Raise { task: id("12"), tokens: None }),
+        ("/task 12 raise 50,000", Ask::Raise { task: id("12"), tokens: Some(50_000) }),
     ] {
         assert_eq!(parse(line), Ok(ask), "{line}");
     }
@@ -60,8 +77,11 @@ fn mistakes_are_explained() {
     let told: String = [
         "/bg",
         "/bg kill",
-        "/bg --agent fix the tests",
-        "/bg --model x y",
+        "/bg --agent",
+        "/bg --agent= x",
+        "/bg --model x/y",
+        "/agent --modle x y",
+        "/model x y",
         "/bg --name x make",
         "/tasks compleet",
         "/task",
@@ -70,9 +90,11 @@ fn mistakes_are_explained() {
         "/task 12 resume --question",
         "/task 12 followup",
         "/task 12 raise much",
+        "/task 12 raise 0",
         "/quit now",
         "/tsk 12",
-        "/agent do it",
+        "/agent",
+        "/new one",
         "/frobnicate",
     ]
     .iter()
@@ -88,15 +110,24 @@ fn mistakes_are_explained() {
     /bg kill
         /bg kill needs a task
         /bg kill ID; /tasks lists them
-    /bg --agent fix the tests
-        /bg --agent needs agents, which this version of Octo does not have
-        /bg COMMAND runs a shell command
-    /bg --model x y
-        /bg --model needs agents, which this version of Octo does not have
-        /bg COMMAND runs a shell command
+    /bg --agent
+        an agent needs to know what it is to do
+        /agent run all the tests and fix any failures
+    /bg --agent= x
+        --agent= needs a name
+        /bg --agent=NAME PROMPT
+    /bg --model x/y
+        an agent needs to know what it is to do
+        /agent run all the tests and fix any failures
+    /agent --modle x y
+        /agent has no option --modle
+        there are --agent[=NAME] and --model M; `/agent --agent -- PROMPT` takes it as words
+    /model x y
+        a model has a name without spaces
+        /model anthropic/claude-sonnet-4-5
     /bg --name x make
         /bg has no option --name
-        `octo bg --help` shows what the command line has; `/bg -- COMMAND` takes it as a command
+        there are --agent[=NAME] and --model M; `/bg -- COMMAND` takes it as a command
     /tasks compleet
         `compleet` is no status; there are: dispatched, running, paused, resumed, completed, failed, cancelled, budget_exceeded, interrupted
         did you mean /tasks completed?
@@ -113,20 +144,26 @@ fn mistakes_are_explained() {
         --question needs the id of a question
         /task 12 shows what is open
     /task 12 followup
-        a follow-up needs words
-        /task 12 followup TEXT says what is to be done next
+        a follow-up needs to say what is to be done
+        /task 12 followup TEXT
     /task 12 raise much
         `much` is no number of tokens
-        /task 12 raise 50000, or /task 12 raise for the original budget again
+        /task 12 raise 50000
+    /task 12 raise 0
+        `0` is no number of tokens
+        /task 12 raise 50000
     /quit now
         /quit takes no arguments
         type /quit
     /tsk 12
         there is no command /tsk
         did you mean /task?
-    /agent do it
-        /agent needs agents, which this version of Octo does not have
-        /bg COMMAND runs a shell command
+    /agent
+        an agent needs to know what it is to do
+        /agent run all the tests and fix any failures
+    /new one
+        /new takes no arguments
+        type /new
     /frobnicate
         there is no command /frobnicate
         /help lists the commands
@@ -136,23 +173,30 @@ fn mistakes_are_explained() {
 #[test]
 fn help_is_the_table() {
     insta::assert_snapshot!(help(), @r#"
-      /bg COMMAND               runs a shell command in the background
-      /bg list                  lists tasks
-      /bg kill ID               stops a task
-      /bg clear                 hides ended tasks from lists; their records stay
-      /tasks [STATUS]           lists tasks: active ones, then the newest ended
-      /task ID                  shows a task and the end of its output
-      /task ID logs             shows its output and follows it; Ctrl-C comes back
-      /task ID resume ANSWER    answers what it asks (--question q2 ANSWER: of several)
-      /task ID cancel           stops it, with everything that it started
-      /task ID retry            runs an ended task again
-      /task ID raise [TOKENS]   lets an agent go on that used up its budget
-      /task ID followup TEXT    starts a new task that knows what this one did
-      /task ID rm               removes an ended task
-      /recap                    tells again what happened last
-      /status                   shows the daemon, its slots and its settings
-      /help                     shows this
-      /quit                     leaves; tasks go on
+      /bg COMMAND                 runs a shell command in the background
+      /bg --agent[=NAME] PROMPT   gives an agent a job in plain words
+      /bg --model M PROMPT        the same, on this model
+      /bg list                    lists tasks
+      /bg kill ID                 stops a task
+      /bg clear                   hides ended tasks from lists; their records stay
+      /agent PROMPT               gives an agent a job in plain words
+      /tasks [STATUS]             lists tasks: active ones, then the newest ended
+      /task ID                    shows a task and the end of its output
+      /task ID logs               shows its output and follows it; Ctrl-C comes back
+      /task ID resume ANSWER      answers what it asks (--question q2 ANSWER: of several)
+      /task ID followup TEXT      has an agent go on from what an ended task brought
+      /task ID cancel             stops it, with everything that it started
+      /task ID retry              runs an ended task again
+      /task ID raise [TOKENS]     lets an agent go on that used up its budget
+      /task ID rm                 removes an ended task
+      /agents                     shows the agents of the team, and what agents are at work
+      /model [M]                  shows or chooses the model of this conversation
+      /new                        begins a new conversation; tasks go on
+      /recap                      tells again what happened last
+      /status                     shows the daemon, its slots and its settings
+      /help                       shows this
+      /quit                       leaves; tasks go on
+    Anything else is said to the supervisor agent, which can start tasks itself.
     ID is a task's number, its id, or the beginning of its id. Tab completes, the arrow keys go back.
     "#);
 }
@@ -161,11 +205,8 @@ fn help_is_the_table() {
 fn every_form_of_every_command_is_understood() {
     for command in COMMANDS {
         for (form, _) in command.forms {
-            let line = format!(
-                "{} {}",
-                command.name,
-                form.replace("ID", "12").replace("[STATUS]", "failed").replace("[TOKENS]", "9")
-            );
+            let line = format!("{} {}", command.name, form.replace("ID", "12").replace("[STATUS]", "failed"));
+            let line = line.replace("[=NAME]", "=coder").replace("[M]", "x/y").replace("[TOKENS]", "1000");
             assert!(parse(&line).is_ok(), "{line}");
         }
     }
@@ -173,7 +214,7 @@ fn every_form_of_every_command_is_understood() {
 
 proptest::proptest! {
     #[test]
-    fn no_line_is_too_much(line in "/?(bg|task|tasks|help)? ?(kill|list|--)? ?\\PC{0,40}") {
+    fn no_line_is_too_much(line in "/?(bg|agent|model|task|tasks|help)? ?(12)? ?(kill|list|followup|raise|--model|--agent=?|--)? ?\\PC{0,40}") {
         let _ = parse(&line);
         let _ = first_word(&line);
     }

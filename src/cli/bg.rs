@@ -1,51 +1,20 @@
 //! `octo bg`: starts process tasks.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Failure, World, wait};
-use crate::client::{Client, Vigil};
-use crate::command::{Refused, RefusedCode, StartRequest, Started, TaskRef};
-use crate::render::parse_duration;
-use crate::task::{NotifyPolicy, Task};
+use super::start::{Options, Several, usage};
+use super::{Failure, World};
+use crate::command::{Refused, StartRequest};
 
 /// The options of `octo bg`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct BgArgs {
-    /// What you call the task
-    #[arg(long, value_name = "T")]
-    name: Option<String>,
-    /// The folder to run in [default: the current one]
-    #[arg(long, value_name = "DIR")]
-    cwd: Option<PathBuf>,
-    /// Sets a variable; K alone takes its value from here (may repeat)
-    #[arg(long, value_name = "K[=V]")]
-    env: Vec<OsString>,
-    /// Stops the task after so long
-    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
-    timeout: Option<u64>,
-    /// Waits for another task to complete first (may repeat)
-    #[arg(long, value_name = "ID")]
-    after: Vec<String>,
-    /// Which notices you want: all, end, failures, none
-    #[arg(long, value_name = "WHICH", default_value = "all", hide_default_value = true)]
-    notify: NotifyPolicy,
-    /// Leaves alone what the command left behind when it ends
-    #[arg(long)]
-    leave_children: bool,
-    /// Lets the task start others
-    #[arg(long)]
-    allow_dispatch: bool,
-    /// Prints the record as JSON instead of the id
-    #[arg(long)]
-    json: bool,
-    /// Waits for the end; exits 0 when the task completed
-    #[arg(long)]
-    wait: bool,
+    #[command(flatten)]
+    options: Options,
     /// Starts one task a line of FILE (- is standard input): all, or none
     #[arg(long, value_name = "FILE", conflicts_with = "command")]
     batch: Option<PathBuf>,
@@ -60,25 +29,18 @@ pub(super) async fn run(world: &World, args: BgArgs) -> Result<(), Failure> {
     if args.batch.is_none() {
         client = client.ahead();
     }
-    let base = request(world, &args)?;
+    let base = args.options.request(world)?;
     let started = match &args.batch {
         None => {
             let command = command_line(&args.command)?;
-            vec![client.start(StartRequest { command, ..base }).await?]
+            Several::No(client.start(StartRequest { command, ..base }).await?)
         }
         Some(file) => {
             let lines = batch(&read_batch(file)?, file)?;
-            client.start_all(requests(&base, lines)).await?
+            Several::Yes(client.start_all(requests(&base, lines)).await?)
         }
     };
-    if !args.json {
-        let ids: String = started.iter().map(|s| format!("{}\n", s.instance_id)).collect();
-        world.print(ids)?;
-    } else if !args.wait {
-        print_records(world, &args, started.into_iter().map(|s| s.task).collect())?;
-        return Ok(());
-    }
-    if args.wait { wait_for_all(world, &args, &started).await } else { Ok(()) }
+    args.options.tell(world, started).await
 }
 
 /// One request a line; the environment, which may be large, travels once.
@@ -89,98 +51,6 @@ fn requests(base: &StartRequest, lines: Vec<String>) -> Vec<StartRequest> {
         _ => StartRequest { command, ..later.clone() },
     };
     lines.into_iter().enumerate().map(of).collect()
-}
-
-/// Starts one shell command line in the current folder, with this environment.
-///
-/// # Errors
-/// The daemon's refusal, or that the current folder cannot be used.
-pub async fn start_one(world: &World, client: &Client, command: String) -> Result<Started, Refused> {
-    let base = request(world, &BgArgs::default())?;
-    client.start(StartRequest { command, ..base }).await
-}
-
-fn print_records(world: &World, args: &BgArgs, records: Vec<Task>) -> Result<(), Failure> {
-    match (&args.batch, records.as_slice()) {
-        (None, [one]) => world.print_json(one),
-        _ => world.print_json(&records),
-    }
-}
-
-async fn wait_for_all(world: &World, args: &BgArgs, started: &[Started]) -> Result<(), Failure> {
-    let id = |one: &Started| TaskRef(one.instance_id.to_string());
-    if let [one] = started
-        && !args.json
-    {
-        return wait::run(world, &id(one), Vigil::default()).await;
-    }
-    let mut ended = Vec::new();
-    for one in started {
-        if let Some(task) = wait::until_end(world, &id(one)).await? {
-            ended.push(task);
-        }
-    }
-    let verdict = ended.iter().try_for_each(|task| wait::verdict(world, task));
-    if args.json {
-        print_records(world, args, ended)?;
-    }
-    verdict
-}
-
-/// The part of the request that all tasks of one call share.
-fn request(world: &World, args: &BgArgs) -> Result<StartRequest, Refused> {
-    let cwd = match &args.cwd {
-        Some(dir) => world.cwd()?.join(dir),
-        None => world.cwd()?.to_owned(),
-    };
-    let cwd = cwd.into_os_string().into_string().map_err(|dir| {
-        usage(format!("the folder {} has a name that is no UTF-8", Path::new(&dir).display()))
-            .hint("run in another folder and `cd` in the command")
-    })?;
-    Ok(StartRequest {
-        name: args.name.clone().unwrap_or_default(),
-        cwd,
-        env: Some(world.env()),
-        env_overrides: overrides(world, &args.env)?,
-        timeout: args.timeout.unwrap_or(0),
-        after: args.after.iter().cloned().map(TaskRef).collect(),
-        notify: args.notify,
-        leave_children: args.leave_children,
-        allow_dispatch: args.allow_dispatch,
-        ..StartRequest::default()
-    })
-}
-
-/// Reads `--env K=V` and `--env K`.
-fn overrides(world: &World, given: &[OsString]) -> Result<BTreeMap<String, String>, Refused> {
-    let mut set = BTreeMap::new();
-    for one in given {
-        let Some(text) = one.to_str() else {
-            return Err(usage("--env: what is no UTF-8 cannot be set".to_owned())
-                .hint("set it in the command itself, or in the environment of `octo`"));
-        };
-        let (name, value) = match text.split_once('=') {
-            Some((name, value)) => (name, value.to_owned()),
-            None => (text, value_here(world, text)?),
-        };
-        if name.is_empty() {
-            return Err(usage(format!("--env {text}: a variable needs a name")).hint("write --env NAME=VALUE"));
-        }
-        set.insert(name.to_owned(), value);
-    }
-    Ok(set)
-}
-
-fn value_here(world: &World, name: &str) -> Result<String, Refused> {
-    let value = world.vars.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone());
-    let value = value.ok_or_else(|| {
-        usage(format!("--env {name}: {name} is not set here"))
-            .hint(format!("write --env {name}=VALUE, or set and export {name} first"))
-    })?;
-    value.into_string().map_err(|_| {
-        usage(format!("--env {name}: its value is no UTF-8"))
-            .hint(format!("leave --env {name} out: the command gets the caller's environment as it is"))
-    })
 }
 
 /// One word is a shell command line as it is; several are exactly those words.
@@ -236,10 +106,6 @@ fn batch(bytes: &[u8], file: &Path) -> Result<Vec<String>, Refused> {
             .hint("one command a line; blank lines and those that begin with # do not count"));
     }
     Ok(commands)
-}
-
-fn usage(message: String) -> Refused {
-    Refused::new(RefusedCode::BadRequest, message)
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ enum Act {
     /// Lets an agent go on that used up its budget
     Raise {
         /// How many tokens are added [default: the original budget again]
-        #[arg(value_name = "TOKENS")]
+        #[arg(value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
         tokens: Option<u64>,
     },
     /// Starts a new task that knows what this one did; prints its id

@@ -1,4 +1,4 @@
-//! From words to a command: clap's complaints in Octo's form, and what comes with a later version.
+//! From words to a command: clap's complaints in Octo's form.
 
 use std::ffi::OsString;
 
@@ -7,9 +7,6 @@ use clap::{CommandFactory, Parser};
 
 use super::Cli;
 use crate::command::{Refused, RefusedCode};
-
-/// Commands of the contract that this version does not have, and what serves instead.
-const LATER: &[(&str, &str)] = &[("agent", "`octo bg COMMAND` runs a shell command in the background")];
 
 /// Why there is no command to run.
 #[derive(Debug)]
@@ -34,9 +31,6 @@ impl Cli {
 fn refusal(e: &clap::Error, words: &[OsString]) -> Refused {
     let verb = verb_of(words);
     let unknown = unknown_word(e);
-    if let Some(refused) = unknown.filter(|_| verb.is_none()).and_then(later) {
-        return refused;
-    }
     let text = e.render().to_string();
     let (message, mut tips) = said(&text);
     if let (Some("task"), Some(word)) = (verb.as_deref(), unknown) {
@@ -64,12 +58,6 @@ fn near_verb_of_a_task(word: &str) -> Option<String> {
     let cli = Cli::command();
     let names: Vec<&str> = cli.find_subcommand("task")?.get_subcommands().map(clap::Command::get_name).collect();
     crate::chat::nearest(word, &names).map(|near| format!("did you mean `octo task ID {near}`"))
-}
-
-/// A word that is a command of a later version.
-fn later(word: &str) -> Option<Refused> {
-    let (name, hint) = LATER.iter().find(|(name, _)| *name == word)?;
-    Some(Refused::new(RefusedCode::Unsupported, format!("`octo {name}` is not in this version of Octo")).hint(*hint))
 }
 
 /// The command that the words name, if it is one.

@@ -5,8 +5,8 @@ use unicode_width::UnicodeWidthStr;
 
 use super::question::Block;
 use super::{
-    Paint, Room, Tongue, View, ago, answer_of, count, duration, fit, name_of, sanitize, status_paint, thousands, took,
-    why,
+    Paint, Room, Tongue, View, ago, answer_of, budgets, can_be_raised, count, duration, fit, name_of, sanitize,
+    status_paint, thousands, took, why,
 };
 use crate::task::{Closed, Kind, NotifyPolicy, Question, Stamp, Task};
 
@@ -37,7 +37,7 @@ pub fn details(task: &Task, tail: Option<&Tail>, tongue: Tongue, view: &View, tz
     card.head(task);
     card.what(task);
     card.times(task, tz);
-    card.end(task);
+    card.end(task, tongue);
     card.questions(task, tongue, tz);
     card.relations(task);
     if let Some(tail) = tail {
@@ -93,9 +93,9 @@ impl Card<'_> {
         }
         self.field(label, &shown.join("\n"));
         self.field("folder", &sanitize::line(&task.cwd));
-        if !task.agent_name.is_empty() || !task.model.is_empty() {
-            self.field("agent", &sanitize::line(&format!("{} {}", task.agent_name, task.model)));
-        }
+        self.field("agent", &sanitize::line(&task.agent_name));
+        self.field("model", &sanitize::line(&task.model));
+        self.field("team", &sanitize::line(&task.team));
         if !task.env_overrides.is_empty() {
             let names: Vec<_> = task.env_overrides.keys().map(|k| sanitize::line(k)).collect();
             self.field("env", &names.join(", "));
@@ -130,7 +130,7 @@ impl Card<'_> {
         format!("{what:<8} {local}  ({})", ago(self.view.now - ms))
     }
 
-    fn end(&mut self, task: &Task) {
+    fn end(&mut self, task: &Task, tongue: Tongue) {
         match (task.signal, task.exit_code) {
             (Some(signal), _) => self.field("signal", &signal.to_string()),
             (None, Some(code)) => self.field("exit code", &code.to_string()),
@@ -152,7 +152,11 @@ impl Card<'_> {
             parts.extend(usage.cost_usd.map(|usd| format!("${usd:.4}")));
             self.field("usage", &parts.join(", "));
         }
+        self.field("budget", &budgets(task).join(", "));
         self.field("session", &sanitize::line(&task.session_id));
+        if can_be_raised(task) {
+            self.indented(&format!("`{} raise` lets it go on", tongue.task(task)));
+        }
     }
 
     /// What it asked: the newest closed questions with their answers, then all that is open, in full.
@@ -281,6 +285,36 @@ mod tests {
           output    its end; `octo task c4b1e012 logs` shows all
           │ compiling
           │ error: x
+        "#);
+    }
+
+    #[test]
+    fn an_agent_shows_what_it_used_of_its_budget() {
+        let mut task = task(12, Status::BudgetExceeded);
+        task.kind = Kind::Agent;
+        task.command.clear();
+        task.prompt = "Run all the tests\nand fix any failures".to_owned();
+        (task.agent_name, task.model) = ("coder".to_owned(), "anthropic/claude-sonnet-4-5".to_owned());
+        (task.usage.input_tokens, task.usage.output_tokens, task.usage.turns) = (45_000, 5_123, 7);
+        task.usage.cost_usd = Some(0.2118);
+        (task.budget.tokens, task.budget.usd) = (Some(50_000), Some(1.0));
+        task.error = "its budget of 50,000 tokens is used up".to_owned();
+        insta::assert_snapshot!(show(&task, None), @r#"
+        $ budget_exceeded  #12 c4b1e012
+          prompt    Run all the tests
+                    and fix any failures
+          folder    /srv
+          agent     coder
+          model     anthropic/claude-sonnet-4-5
+          times     created  2025-11-20 09:57:50  (2m ago)
+                    started  2025-11-20 09:57:57  (2m ago)
+                    ended    2025-11-20 09:59:00  (1m ago)
+          duration  1m 3s
+          notify    all
+          error     its budget of 50,000 tokens is used up
+          usage     45,000 tokens in, 5,123 out, 7 turns, $0.2118
+          budget    50,123 of 50,000 tokens (100 %), $0.21 of $1.00 (21 %), 7 of 50 turns
+                    `octo task c4b1e012 raise` lets it go on
         "#);
     }
 

@@ -4,8 +4,8 @@ use jiff::tz::TimeZone;
 
 use super::question::{asks, head_line};
 use super::{
-    Paint, Room, Tongue, View, count, duration, fit, name_of, outcome, sanitize, status_paint, subject, thousands,
-    took, why,
+    Paint, Room, Tongue, View, can_be_raised, count, duration, fit, name_of, outcome, sanitize, status_paint, subject,
+    thousands, took, why,
 };
 use crate::command::NoticeItem;
 use crate::task::{Closed, NoticeKind, Question, Status};
@@ -32,7 +32,11 @@ pub fn notice(item: &NoticeItem, tongue: Tongue, view: &View, tz: &TimeZone) -> 
         NoticeKind::Failed | NoticeKind::Cancelled | NoticeKind::BudgetExceeded | NoticeKind::Interrupted => {
             let last = last_lines(&task.result);
             let error = || vec![sanitize::line(&task.error)];
-            ended(item, &if last.is_empty() { error() } else { last }, view)
+            let mut below = if last.is_empty() { error() } else { last };
+            if item.notice.kind == NoticeKind::BudgetExceeded && can_be_raised(task) {
+                below.push(format!("to let it go on: {} raise", tongue.task(task)));
+            }
+            ended(item, &below, view)
         }
     }
 }

@@ -25,6 +25,12 @@ pub(crate) struct Facts {
     pub(crate) log: Vec<u8>,
     /// Bodies of starts, as they came.
     pub(crate) starts: Vec<Value>,
+    /// Bodies of what was said to the agent.
+    pub(crate) said: Vec<Value>,
+    /// The events of its answer so far; `done` ends it.
+    pub(crate) answer: Vec<(&'static str, Value)>,
+    /// There is no model.
+    pub(crate) no_model: bool,
     /// Answers everything with 503: it shuts down.
     pub(crate) stopping: bool,
     /// How many clients follow the log at present.
@@ -244,6 +250,7 @@ fn router(shared: Shared) -> Router {
         .route("/status", get(|| async { Json(json!({"pid": std::process::id(), "version": "fake", "slots": 3})) }))
         .route("/notices", get(notices))
         .route("/background-agents", get(list))
+        .route("/chat", post(chat))
         .route("/background-agents/start", post(start))
         .route("/background-agents/{id}", get(one))
         .route("/background-agents/{id}/stop", post(stop))
@@ -313,7 +320,7 @@ async fn start(State(shared): State<Shared>, Json(body): Json<Value>) -> Respons
     let mut facts = shared.facts.lock().unwrap();
     facts.starts.push(body.clone());
     let one = |facts: &mut Facts, body: &Value| {
-        let task = running(facts.tasks.len() as u64 + 1, body["command"].as_str().unwrap());
+        let task = running(facts.tasks.len() as u64 + 1, body["command"].as_str().or(body["task"].as_str()).unwrap());
         facts.tasks.push(task.clone());
         json!(octo::command::Started { instance_id: task.id, task })
     };
@@ -456,6 +463,29 @@ async fn decide(State(shared): State<Shared>, Json(decision): Json<Value>) -> Re
     shared.facts.lock().unwrap().decided = decision["accept"].as_bool();
     shared.changed.notify_waiters();
     Json(json!({})).into_response()
+}
+
+/// An answer comes as the test gives it.
+async fn chat(State(shared): State<Shared>, Json(body): Json<Value>) -> Response {
+    let no_model = {
+        let mut facts = shared.facts.lock().unwrap();
+        facts.said.push(body);
+        facts.no_model
+    };
+    shared.changed.notify_waiters();
+    if no_model {
+        return refuse(409, "conflict", "no model is chosen for agents: set OCTO_MODEL, or use demo/tour");
+    }
+    let stream = futures_util::stream::unfold((0, false, shared), |(n, over, shared)| async move {
+        if over {
+            return None;
+        }
+        let next = |facts: &Facts| facts.answer.get(n).cloned();
+        let (name, data) = shared.wait(Some(&"60".to_owned()), next).await?;
+        let text = format!("event: {name}\ndata: {data}\n\n");
+        Some((Ok::<_, std::io::Error>(text), (n + 1, name == "done", shared)))
+    });
+    axum::body::Body::from_stream(stream).into_response()
 }
 
 /// Followed logs never end by themselves here: a test ends them.

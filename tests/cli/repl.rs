@@ -7,6 +7,7 @@ use std::time::Duration;
 use expectrl::session::OsSession;
 use expectrl::{ControlCode, Eof, Expect, Regex, Session};
 use octo::task::{Question, Status};
+use serde_json::{Value, json};
 
 use super::fake::Fake;
 
@@ -163,7 +164,6 @@ fn prose_and_mistakes_start_nothing() {
     for (typed, told) in [
         ("/bg frobnicate all the tests", "`frobnicate` is no program, builtin or function"),
         ("/taks", "did you mean /tasks?"),
-        ("how are things?", "the supervisor agent is not in this version"),
         ("/tasks", "no tasks"),
         ("/recap", "nothing has happened yet"),
         ("/help", "/task ID logs"),
@@ -174,6 +174,137 @@ fn prose_and_mistakes_start_nothing() {
     }
     leave(repl);
     assert!(fake.facts().starts.is_empty());
+}
+
+fn says(fake: &Fake, name: &'static str, data: Value) {
+    fake.change(|facts| facts.answer.push((name, data)));
+}
+
+#[test]
+fn an_answer_streams_in_above_the_line_that_is_being_typed() {
+    let mut fake = Fake::new();
+    fake.serve();
+    fake.runs("make test");
+    let mut repl = open(&fake);
+    repl.send("how are my tasks?\r").unwrap();
+    // The prompt is back at once, and says what goes on.
+    repl.expect("octo> ").unwrap();
+    repl.expect("Ctrl-C stops waiting").unwrap();
+    fake.until("it was said", |facts| facts.said.len() == 1);
+    repl.send("/task 1 l").unwrap();
+    repl.expect(Regex(r"/task 1[^\n]*l")).unwrap();
+    says(&fake, "delta", json!({"text": "I look\u{1b}[2J at it.\nThis line"}));
+    repl.expect("  I look at it.\r\n").unwrap();
+    let rest = repl.expect(Regex("octo> .*/task 1 l")).unwrap();
+    assert!(!String::from_utf8_lossy(rest.before()).contains("This line"), "no line is printed in parts");
+    says(&fake, "tool", json!({"name": "view", "line": "view: \u{1b}[31mtask 1"}));
+    repl.expect("  This line\r\n").unwrap();
+    repl.expect("\u{1b}[2m  · view: task 1\u{1b}[0m").unwrap();
+    repl.expect(Regex("octo> .*/task 1 l")).unwrap();
+    fake.ends(1, Status::Completed, "in the midst of it");
+    repl.expect("✓ #1 c4b1e001").unwrap();
+    repl.expect(Regex("octo> .*/task 1 l")).unwrap();
+    fake.runs("another");
+    says(&fake, "task", json!({"id": "c4b1e002"}));
+    repl.expect("▶ #2 c4b1e002").unwrap();
+    repl.expect("another").unwrap();
+    says(&fake, "done", json!({"text": "All is well."}));
+    repl.expect("  All is well.\r\n").unwrap();
+    repl.expect(Regex("octo> .*/task 1 l")).unwrap();
+    // The first Ctrl-C drops the line; with nothing typed and nothing to wait for, another one does nothing.
+    repl.send(ControlCode::EndOfText).unwrap();
+    repl.expect("octo> ").unwrap();
+    leave(repl);
+    let facts = fake.facts();
+    assert_eq!(facts.said[0]["text"], "how are my tasks?");
+    assert_eq!(facts.said[0]["key"].as_str().unwrap().len(), 32);
+}
+
+#[test]
+fn what_is_said_meanwhile_is_safe_at_once_and_ctrl_c_ends_only_the_waiting() {
+    let mut fake = Fake::new();
+    fake.serve();
+    let mut repl = open(&fake);
+    for line in ["/new", "/model x/y", "first"] {
+        repl.send(format!("{line}\r")).unwrap();
+        repl.expect("octo> ").unwrap();
+    }
+    fake.until("it was said", |facts| facts.said.len() == 1);
+    repl.send("second\r").unwrap();
+    fake.until("the other was said, too", |facts| facts.said.len() == 2);
+    repl.expect("octo> ").unwrap();
+    says(&fake, "delta", json!({"text": "half an ans"}));
+    repl.send(ControlCode::EndOfText).unwrap();
+    repl.expect("  half an ans").unwrap();
+    repl.expect("Not waiting for the answer any more; the conversation goes on.").unwrap();
+    // Nothing is heard of it from here on.
+    says(&fake, "done", json!({"text": "half an answer"}));
+    fake.change(|facts| facts.no_model = true);
+    repl.send("third\r").unwrap();
+    repl.expect("error: no model is chosen for agents: set OCTO_MODEL, or use demo/tour").unwrap();
+    repl.expect("hint: ").unwrap();
+    leave(repl);
+    let facts = fake.facts();
+    let said: Vec<_> =
+        facts.said.iter().map(|s| (s["text"].as_str().unwrap(), s["new"] == true, &s["model"])).collect();
+    assert_eq!(said[0], ("first", true, &json!("x/y")));
+    assert_eq!(said[1], ("second", false, &Value::Null), "a wish counts once");
+    assert_eq!(said[2].0, "third");
+}
+
+#[test]
+fn a_job_in_plain_words_is_offered_to_an_agent_and_enter_accepts() {
+    let mut fake = Fake::new();
+    fake.serve();
+    let mut repl = open(&fake);
+    for accept in [false, true] {
+        repl.send("/bg frobnicate all the tests\r").unwrap();
+        repl.expect("`frobnicate` is no program, builtin or function, so nothing was started").unwrap();
+        repl.expect("/agent frobnicate all the tests").unwrap();
+        assert!(fake.facts().starts.is_empty());
+        if accept {
+            repl.send("\r").unwrap();
+        } else {
+            repl.send(ControlCode::EndOfText).unwrap();
+            repl.expect("octo> ").unwrap();
+        }
+    }
+    repl.expect("▶ #1 c4b1e001").unwrap();
+    repl.expect("octo> ").unwrap();
+    leave(repl);
+    let start = &fake.facts().starts[0];
+    assert_eq!((&start["type"], &start["task"]), (&json!("agent"), &json!("frobnicate all the tests")));
+}
+
+#[test]
+fn programs_that_talk_get_the_answer_alone() {
+    let mut fake = Fake::new();
+    fake.serve();
+    for (name, data) in [
+        ("delta", json!({"text": "I look. "})),
+        ("tool", json!({"name": "view", "line": "view"})),
+        ("delta", json!({"text": "All is"})),
+        ("delta", json!({"text": " \u{1b}[1mwell."})),
+        ("done", json!({"text": "All is well."})),
+    ] {
+        says(&fake, name, data);
+    }
+    let mut child = fake.octo().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let input = "/model demo/tour\n/new\nhow are you?\n/agent --agent=coder --model x/y fix  it\n/bg frobnicate it\n";
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(out, "I look. \nAll is well.\nc4b1e001\n");
+    assert!(err.starts_with("error: `frobnicate` is no program") && err.contains("/agent frobnicate it"), "{err}");
+    assert_eq!(output.status.code(), Some(2));
+    let facts = fake.facts();
+    assert_eq!(facts.said[0]["text"], "how are you?");
+    assert_eq!((&facts.said[0]["new"], &facts.said[0]["model"]), (&json!(true), &json!("demo/tour")));
+    let start = &facts.starts[0];
+    assert_eq!(
+        (&start["agentId"], &start["model"], &start["task"]),
+        (&json!("coder"), &json!("x/y"), &json!("fix  it"))
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn a_book_is_read_as_it_was_written_and_keeps_what_it_does_not_know() {
     book.pair(4711, "Ann", NOW);
     book.set_card(id(1), 4711, 5, false);
     book.set_asked(4711, 6, id(1), "q1");
-    book.set_pending(7, "tg:9:7", 4711, "make", NOW);
+    book.set_pending(7, "tg:9:7", 4711, "make", Work::Command, NOW);
     book.set_unreachable(4712, "blocked", NOW);
     book.hold(id(1), 3, NoticeKind::Completed);
     book.set_intent("tg:9:8", 2);
@@ -85,14 +85,14 @@ fn messages_and_their_questions_are_bounded() {
 #[test]
 fn commands_wait_a_day_for_their_own_user() {
     let mut book = Book::default();
-    book.set_pending(7, "k7", 4711, "make", NOW);
-    book.set_pending(7, "k7", 4711, "other", NOW + 5);
+    book.set_pending(7, "k7", 4711, "make", Work::Command, NOW);
+    book.set_pending(7, "k7", 4711, "other", Work::Command, NOW + 5);
     assert_eq!(book.pending.len(), 1);
     assert_eq!(book.pending(7, 4711, NOW).unwrap().command, "make");
     assert!(book.pending(7, 4712, NOW).is_none() && book.pending(8, 4711, NOW).is_none());
     assert!(book.pending(7, 4711, NOW + PENDING_LIFE).is_none());
     for n in 0..300 {
-        book.set_pending(n, &format!("n{n}"), 4711, "x", NOW + PENDING_LIFE + 1);
+        book.set_pending(n, &format!("n{n}"), 4711, "x", Work::Command, NOW + PENDING_LIFE + 1);
     }
     assert_eq!(book.pending.len(), PENDING_MAX);
     assert!(book.pending.iter().all(|p| p.key != "k7"));

@@ -388,15 +388,15 @@ fn lists_digests_and_recaps() {
 
 #[test]
 fn commands_are_shown_whole_before_they_run() {
-    insta::assert_snapshot!(shown(&draw(|f| run_this("rm -rf <x> && echo @all", 7, "It is two hours old.", f))), @r##"
+    insta::assert_snapshot!(shown(&draw(|f| run_this("Run this in the workspace folder?", "rm -rf <x> && echo @all", 7, "It is two hours old.", f))), @r##"
     Run this in the workspace folder?
     <pre>rm -rf &lt;x&gt; &amp;&amp; echo @all</pre>
     It is two hours old.
     [Run] [Drop]
     "##);
-    let hidden = draw(|f| run_this("echo \u{202e}x", 7, "", f));
+    let hidden = draw(|f| run_this("Run this?", "echo \u{202e}x", 7, "", f));
     assert!(hidden.html.contains("characters that are not shown"), "{}", hidden.html);
-    let long = draw(|f| run_this(&"x".repeat(4000), 7, "", f));
+    let long = draw(|f| run_this("Run this?", &"x".repeat(4000), 7, "", f));
     assert!(long.html.contains("1,000 more characters"));
     sound(&long);
 }
@@ -452,7 +452,7 @@ proptest! {
             (action.tool, action.folder) = (a.clone(), b.clone());
         }
         it.questions[2].text.clone_from(&b);
-        let mut cards = vec![draw(|f| task(&it, Some(&b), f)), draw(|f| run_this(&a, 1, "", f))];
+        let mut cards = vec![draw(|f| task(&it, Some(&b), f)), draw(|f| run_this("Run this?", &a, 1, "", f))];
         cards.extend(it.questions.iter().map(|q| draw(|f| asks(&it, q, free, f))));
         cards.extend(it.questions.iter().map(|q| draw(|f| still_asks(&it, q, f))));
         let closed = answered(it.clone(), &b, &b);

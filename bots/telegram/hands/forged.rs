@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::tests::{Bench, bench};
 use super::*;
+use crate::telegram::book::Work;
 use crate::telegram::card::tests::{a_task, answered, permission, seal};
 use crate::telegram::gate::Gate;
 use crate::telegram::gate::tests::{ANN, BOT, bot, message, private, spoilers, tap, tap_spoilers, update, user, with};
@@ -50,7 +51,7 @@ fn world() -> Bench {
     paused.questions.push(permission("q2", "rm -rf /", "command"));
     let bench = bench(TelegramRun::On, vec![paused, a_task(3, Status::Failed), a_task(4, Status::Running)]);
     bench.hands.book().set_asked(ANN, 6, a_task(9, Status::Paused).id, "q1");
-    bench.hands.book().set_pending(5, &bench.hands.key(5), ANN, "touch /tmp/owned", super::tests::now());
+    bench.hands.book().set_pending(5, &bench.hands.key(5), ANN, "touch /tmp/owned", Work::Command, super::tests::now());
     bench
 }
 
@@ -175,6 +176,7 @@ async fn five_thousand_forged_updates_have_no_effect_and_no_answer() {
     }
     let effects = bench.fake.world().effects.clone();
     assert_eq!(effects, Vec::<String>::new());
+    assert!(bench.hands.book().talkers().is_empty(), "nobody else is heard by the agent");
     assert!(strangers > 300 && toasts > 900, "{strangers} {toasts}: the forgeries reach the gate and the seal");
     assert_eq!(bench.hands.book().unreachable().len(), 0);
 }
@@ -216,7 +218,7 @@ async fn honest_updates_have_effects() {
         let bench = world();
         let honest = if n % 2 == 0 { honest_message(&mut dice) } else { tap(&sealed(dice.pick(&buttons()))) };
         let errands = bench.hands.hear(gate.hear(&update(honest)), 1000 + n).await.unwrap();
-        assert!(!errands.is_empty());
+        assert!(!errands.is_empty() || !bench.hands.book().talkers().is_empty());
         effects += bench.fake.world().effects.len();
     }
     assert!(effects > 80, "{effects}");

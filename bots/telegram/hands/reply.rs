@@ -12,7 +12,7 @@ use crate::telegram::gate::{Replied, Text};
 use crate::telegram::post::Post;
 use crate::telegram::seal::{Button, What};
 use crate::telegram::text::escape;
-use crate::telegram::words::{self, WHAT_WORKS};
+use crate::telegram::words;
 
 /// What became of an answer.
 pub(super) enum Given {
@@ -93,7 +93,7 @@ impl<D: Desk> Hands<D> {
         });
         let task = self.book().task_of(who.chat, reply.message).or(by_button);
         match task {
-            Some(task) => self.reply_to_task(who, task).await.map(Some),
+            Some(task) => self.reply_to_task(who, task, text, update).await.map(Some),
             None => Ok(None),
         }
     }
@@ -146,16 +146,12 @@ impl<D: Desk> Hands<D> {
         errands
     }
 
-    /// A reply to the card of a task.
-    async fn reply_to_task(&self, who: Who, task: TaskId) -> Result<Vec<Errand>, Refused> {
+    /// A reply to the card of a task: that of an ended one is followed up.
+    async fn reply_to_task(&self, who: Who, task: TaskId, text: &Text, update: u32) -> Result<Vec<Errand>, Refused> {
         let task = self.desk.get(&exactly(task)).await?;
         let name = name_of(&task);
         if task.status.is_ended() {
-            let said = format!(
-                "<b>{name}</b> has ended. To follow up on it needs an agent, and agents are not in this version of Octo. \
-                 “Retry” on its card runs it again as it was."
-            );
-            return Ok(vec![self.say(who, said)]);
+            return self.followup(who, text.at, &task, text.text.trim().to_owned(), update).await;
         }
         let mut errands: Vec<Errand> = self.open_questions(who, &task).take(QUESTIONS_SHOWN).collect();
         let said = if errands.is_empty() {
@@ -167,20 +163,22 @@ impl<D: Desk> Hands<D> {
         Ok(errands)
     }
 
-    /// Text that is neither a command nor a reply. It may be meant as an answer, but to which question nobody knows.
-    pub(super) async fn plain(&self, who: Who) -> Result<Vec<Errand>, Refused> {
+    /// Text that is neither a command nor a reply is said to the supervisor agent, unless it looks like an answer to
+    /// an open question: to which one nobody knows, and an agent gives no answers.
+    pub(super) async fn plain(&self, who: Who, at: i64, text: String, update: u32) -> Result<Vec<Errand>, Refused> {
         let listing = self.desk.list(ListQuery { limit: Some(1), ..ListQuery::default() }).await?;
-        let open: usize = listing.active.iter().map(|t| t.questions.iter().filter(|q| q.open).count()).sum();
+        let could_answer = |q: &Question| q.open && !q.choices.is_empty() && q.choices.iter().any(|c| same(c, &text));
+        let open = listing.active.iter().flat_map(|t| &t.questions).filter(|q| could_answer(q)).count();
         if open == 0 {
-            let said = format!("There is nobody to talk to yet: agents are not in this version of Octo. {WHAT_WORKS}");
-            return Ok(vec![self.say(who, said)]);
+            return self.speak(who, at, text, update).await;
         }
         let said = match open {
             1 => "If that was an answer: one question is open. Tap its button, or reply to it.".to_owned(),
             n => format!("If that was an answer: {n} questions are open. Tap a button, or reply to the one you mean."),
         };
+        let asking: Vec<&Task> = listing.active.iter().filter(|t| t.questions.iter().any(could_answer)).collect();
         let mut errands = vec![self.say(who, said)];
-        errands.extend(listing.active.iter().flat_map(|task| self.open_questions(who, task)).take(QUESTIONS_SHOWN));
+        errands.extend(asking.into_iter().flat_map(|task| self.open_questions(who, task)).take(QUESTIONS_SHOWN));
         Ok(errands)
     }
 
@@ -237,6 +235,11 @@ impl<D: Desk> Hands<D> {
             }
         }
     }
+}
+
+/// The same words, as people type them.
+fn same(choice: &str, text: &str) -> bool {
+    choice.trim().to_lowercase() == text.trim().to_lowercase()
 }
 
 /// A question of a task.

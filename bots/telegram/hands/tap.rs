@@ -2,18 +2,19 @@
 
 use octo::command::{Refused, RefusedCode, TaskRef};
 use octo::config::TelegramRun;
-use octo::render::name_of;
+use octo::render::{self, name_of};
 use octo::task::{Task, TaskId};
 
 use super::reply::{Given, find};
 use super::{Hands, Who};
+use crate::telegram::book::Work;
 use crate::telegram::calls::{Desk, exactly};
 use crate::telegram::card::{self, Card};
 use crate::telegram::errand::{Errand, Note};
 use crate::telegram::gate::Tap;
 use crate::telegram::post::Post;
 use crate::telegram::seal::{Button, What};
-use crate::telegram::text::cut;
+use crate::telegram::text::{cut, escape};
 
 /// Units of a toast.
 const TOAST_MAX: usize = 190;
@@ -76,6 +77,15 @@ impl<D: Desk> Hands<D> {
                 }
                 match self.desk.retry(who.user, task.id).await {
                     Ok(()) => self.done(who, tap, task.id, "runs again").await,
+                    Err(refused) => self.refused(who, tap, task.id, refused).await,
+                }
+            }
+            What::Raise(mark) => {
+                if render::budget_mark(&task) != mark || !render::can_be_raised(&task) {
+                    return self.over(who, tap, &task).await;
+                }
+                match self.desk.raise(who.user, task.id, None).await {
+                    Ok(()) => self.done(who, tap, task.id, "goes on").await,
                     Err(refused) => self.refused(who, tap, task.id, refused).await,
                 }
             }
@@ -169,7 +179,15 @@ impl<D: Desk> Hands<D> {
         if self.rules.run == TelegramRun::Off {
             return Ok(vec![toast(tap, "Commands from Telegram are switched off (TELEGRAM_RUN=off).", true)]);
         }
-        let task = self.start_now(who.user, pending.command, pending.key).await?;
+        if pending.work == Work::Say {
+            self.say_pending(who, &pending).await?;
+            if let Some(pending) = self.book().pending(asked, who.user, (self.clock)()) {
+                pending.dropped = true;
+            }
+            let card = Card::new(&[format!("You said: {}", escape(&self.mask.apply(&pending.command)))], Vec::new());
+            return Ok(vec![toast(tap, "Said", false), edit(tap, card, Note::Nothing)]);
+        }
+        let task = self.start_now(who.user, &pending.work, pending.command, pending.key).await?;
         if let Some(pending) = self.book().pending(asked, who.user, (self.clock)()) {
             pending.task = Some(task.id);
         }

@@ -13,6 +13,8 @@ use crate::telegram::seal::{Button, What};
 use crate::telegram::text::tests::balanced;
 use crate::telegram::text::{MESSAGE_MAX, seen, units};
 
+#[path = "tests/agents.rs"]
+mod agents;
 #[path = "tests/answers.rs"]
 mod answers;
 #[path = "tests/fake.rs"]

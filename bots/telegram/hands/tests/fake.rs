@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use octo::command::{Listing, NoticePage, ResumeRequest, StartRequest, StatusReport};
+use octo::command::{FollowupRequest, Listing, NoticePage, ResumeRequest, StartRequest, StatusReport};
 use octo::task::{Answer, NoticeKind, Stop};
 
 use super::*;
@@ -65,8 +65,14 @@ impl Desk for Fake {
         let number = world.tasks.len() as u64 + 100;
         let mut task = a_task(number, Status::Dispatched);
         task.command = request.command;
+        let mut what = task.command.clone();
+        if request.kind == Kind::Agent {
+            (task.kind, task.prompt, task.agent_name) = (request.kind, request.prompt, request.agent_id);
+            task.model = request.model;
+            what = format!("agent {:?} on {:?}: {}", task.agent_name, task.model, task.prompt);
+        }
         world.started.insert(request.key.clone(), task.id);
-        world.effects.push(format!("start {} by {user} as {}", task.command, request.key));
+        world.effects.push(format!("start {what} by {user} as {}", request.key));
         world.tasks.push(task.clone());
         world.told(task)
     }
@@ -134,6 +140,29 @@ impl Desk for Fake {
         record.take(Step::Retry, &Stamp::from_millis(NOW)).unwrap();
         world.effects.push(format!("retry {task} by {user}"));
         world.told(())
+    }
+
+    async fn raise(&self, user: i64, task: TaskId, tokens: Option<u64>) -> Result<(), Refused> {
+        let mut world = self.world();
+        let record = world.find(task)?;
+        if record.status != Status::BudgetExceeded {
+            return Err(Refused::new(RefusedCode::Conflict, "it has its budget"));
+        }
+        record.budget.tokens = record.budget.tokens.map(|most| most + tokens.unwrap_or(50_000));
+        record.take(Step::Raise, &Stamp::from_millis(NOW)).unwrap();
+        world.effects.push(format!("raise {task} by {user}: {tokens:?}"));
+        world.told(())
+    }
+
+    async fn followup(&self, user: i64, task: TaskId, request: FollowupRequest) -> Result<Task, Refused> {
+        self.world().find(task)?;
+        let prompt = format!("{} after {task}", request.text);
+        let request = StartRequest { kind: Kind::Agent, prompt, key: request.key, ..StartRequest::default() };
+        self.start(user, request).await
+    }
+
+    async fn unknown_program(&self, command: &str) -> Option<String> {
+        command.strip_prefix("prose ").map(|_| "prose".to_owned())
     }
 
     async fn clear(&self, user: i64) -> Result<u64, Refused> {

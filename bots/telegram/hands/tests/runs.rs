@@ -1,6 +1,7 @@
 //! What changes runs: started, stopped and retried once, whatever is tapped, said or cut off.
 
 use super::*;
+use crate::telegram::book::Work;
 
 #[tokio::test]
 async fn a_command_runs_once_after_any_number_of_taps() {
@@ -63,7 +64,7 @@ async fn telegram_run_decides_what_a_typed_command_needs() {
 
     let off = bench(TelegramRun::Off, vec![]);
     assert!(shows(&off.say("/bg make", 7).await[0]).contains("switched off"));
-    off.hands.book().set_pending(6, &format!("tg:{BOT}:6"), ANN, "make", NOW);
+    off.hands.book().set_pending(6, &format!("tg:{BOT}:6"), ANN, "make", Work::Command, NOW);
     assert!(shows(&off.tap(&Button::Run(6), 8).await[0]).contains("switched off"));
     assert!(off.fake.effects().is_empty());
 }
