@@ -184,7 +184,7 @@ fn help_is_the_table() {
       /task ID                    shows a task and the end of its output
       /task ID logs               shows its output and follows it; Ctrl-C comes back
       /task ID resume ANSWER      answers what it asks (--question q2 ANSWER: of several)
-      /task ID followup TEXT      has an agent go on from what an ended task brought
+      /task ID followup TEXT      starts a new task that knows what this one did
       /task ID cancel             stops it, with everything that it started
       /task ID retry              runs an ended task again
       /task ID raise [TOKENS]     lets an agent go on that used up its budget
