@@ -195,6 +195,9 @@ fn agent_sends_its_job_and_prints_the_id_alone() {
 #[test]
 fn what_is_wrong_with_the_words_is_told_with_a_hint() {
     let fake = Fake::new();
+    let wrong = octo(&fake, &["task", "1", "raise", "much"]);
+    assert_eq!((wrong.code, wrong.out.as_str()), (2, ""));
+    assert!(wrong.err.starts_with("error: invalid value 'much' for '[TOKENS]'"), "{}", wrong.err);
     let unset = octo(&fake, &["bg", "--env", "NOT_SET_HERE", "true"]);
     assert_eq!(unset.code, 2);
     assert!(unset.err.starts_with("error: --env NOT_SET_HERE: NOT_SET_HERE is not set here\nhint: "), "{}", unset.err);

@@ -143,7 +143,7 @@ fn what_a_command_runs_belongs_to_the_task() {
 /// The daemon is killed at every moment of an agent's life; each step happens once, and the end is the same.
 #[test]
 fn deaths_at_any_moment_lose_nothing_and_do_nothing_twice() {
-    let world = allowing();
+    let world = World::with(&[("OCTO_SHELL_POLICY", "allow"), ("OCTO_GLOBAL_BUDGET", "100000000")]);
     let steps = 6;
     let mut text = String::new();
     for step in 1..=steps {

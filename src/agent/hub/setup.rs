@@ -299,3 +299,88 @@ fn system(
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{CHAT, Kind as TaskKind, Stamp};
+
+    const TEAM: &str = "agents:\n  root: {model: demo/echo, instruction: Lead., sub_agents: [one], toolsets: [{type: \
+                        background_agents}]}\n  one: {model: demo/tour, description: the first, toolsets: [{type: filesystem, tools: \
+                        [read_file]}, {type: shell, env: {COLOUR: red}}]}\n";
+
+    fn of(task: &Task, team: Option<(&Loaded, &Agent)>, config: &Config) -> Result<Setup, String> {
+        let (settings, _) = Settings::new(config, Path::new("/work"));
+        let today = "today".to_owned();
+        setup(Parts { task, team, settings: &settings, mcp: Vec::new(), depth: 1, today })
+    }
+
+    fn task() -> Task {
+        let mut task = Task::new("c4b1e09a".parse().unwrap(), 3, Stamp::default());
+        task.kind = TaskKind::Agent;
+        task
+    }
+
+    fn team() -> Loaded {
+        Loaded { path: "/work/team.yaml".into(), team: Team::read(TEAM, Here::default()).unwrap() }
+    }
+
+    #[test]
+    fn the_model_is_the_tasks_own_then_the_teams_then_the_settings() {
+        let team = team();
+        let agent = team.team.agent("one");
+        let config = Config { model: "demo/spender".to_owned(), ..Config::default() };
+        let name = |named: &str, agent, config: &Config| model_of(named, agent, config).map(|model| model.to_string());
+        assert_eq!(name("demo/script", agent, &config).unwrap(), "demo/script");
+        assert_eq!(name("", agent, &config).unwrap(), "demo/tour");
+        assert_eq!(name("", None, &config).unwrap(), "demo/spender");
+        assert!(name("", None, &Config::default()).unwrap_err().contains("OCTO_MODEL"));
+    }
+
+    #[test]
+    fn tools_are_those_of_the_toolsets() {
+        let config = Config { model: "demo/echo".to_owned(), ..Config::default() };
+        let alone = of(&task(), None, &config).unwrap();
+        for name in ["read_file", "write_file", "shell", "think", "create_todos", "task_complete", "escalate_question"]
+        {
+            assert!(alone.tools.iter().any(|tool| tool == name), "{name}");
+        }
+        assert!(!alone.tools.iter().any(|tool| tool.contains("background") || tool == "transfer_task"));
+        let team = team();
+        let one = of(&task(), Some((&team, team.team.agent("one").unwrap())), &config).unwrap();
+        assert_eq!(one.tools, ["read_file", "shell", "task_complete", "escalate_question"]);
+        let root = of(&task(), Some((&team, team.team.agent("root").unwrap())), &config).unwrap();
+        assert!(
+            root.tools.iter().any(|tool| tool == "run_background_agent") && !root.tools.iter().any(|t| t == "shell")
+        );
+        assert!(root.tools.iter().any(|tool| tool == "transfer_task"), "{:?}", root.tools);
+        assert!(root.system.contains("Lead.") && root.system.contains("- one: the first"), "{}", root.system);
+        assert_eq!(Serves::of(team.team.agent("one"), &config).shell["COLOUR"], "red");
+    }
+
+    #[test]
+    fn the_supervisor_only_reads_and_dispatches() {
+        let mut task = task();
+        task.thread_id = format!("{CHAT}repl");
+        let config = Config { model: "demo/echo".to_owned(), ..Config::default() };
+        let setup = of(&task, None, &config).unwrap();
+        assert!(setup.chat);
+        for tool in ["shell", "write_file", "edit_file", "task_complete", "run_background_agent", "transfer_task"] {
+            assert!(!setup.tools.iter().any(|name| name == tool), "{tool}");
+        }
+        for tool in ["read_file", "dispatch_background", "stop_background_agent", "escalate_question"] {
+            assert!(setup.tools.iter().any(|name| name == tool), "{tool}");
+        }
+    }
+
+    #[test]
+    fn servers_of_the_settings_are_read() {
+        let mcp = serde_json::json!({
+            "files": {"command": "npx", "args": ["-y", "x"], "env": {"A": "b"}, "tools": ["look"]},
+            "web": {"url": "https://example.org/mcp"}, "nothing": {}
+        });
+        let sets = of_settings(&mcp);
+        assert_eq!(sets.len(), 2, "{sets:?}");
+        assert_eq!(sets[0].tools.as_deref(), Some(&["look".to_owned()][..]));
+    }
+}
