@@ -666,3 +666,24 @@ fn agents_start_agents_ten_levels_deep_at_most() {
     assert!(refused.message.contains("10 levels deep"), "{refused}");
     lab.child(deepest, "process", Kind::Process);
 }
+
+#[test]
+fn what_an_agent_starts_cannot_wait_for_it() {
+    let mut lab = Lab::new(3);
+    let root = started(&lab.agent_with("root", |_| {}));
+    lab.works(root);
+    let of = |id: TaskId| vec![octo::command::TaskRef(id.to_string())];
+    let later = started(&lab.start_with("later", |r| r.after = of(root)));
+    for dep in [root, later] {
+        let refused = lab.child_with(root, "child", Kind::Process, |r| r.after = of(dep)).unwrap_err();
+        assert!(refused.message.contains(&format!("task {root} waits for what it starts")), "{refused:?}");
+    }
+    // A child may wait for another child, and a process waits for nothing that it starts.
+    let child = lab.child(root, "first", Kind::Process);
+    let second = started(&lab.child_with(root, "second", Kind::Process, |r| r.after = of(child)));
+    started(&lab.child_with(child, "third", Kind::Process, |r| r.after = of(child)));
+    lab.pass(2);
+    lab.finish(child, 0);
+    lab.pass(2);
+    assert_eq!(lab.status(second), Status::Running);
+}

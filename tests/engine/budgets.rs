@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use octo::command::RefusedCode;
 use octo::exec::agent::{Report, Reserve};
 use octo::supervisor::core::{Ask, Limits, Reply};
 use octo::task::{Kind, NoticeKind, Status, TaskId};
@@ -24,6 +25,8 @@ impl Lab {
         let run = self.task(id).run;
         match self.ask(Ask::Reserve(Reserve { id, run, prompt, max_output, rates })) {
             Ok(Reply::Reserved(reserved)) => reserved,
+            // To be asked for again in a moment.
+            Err(refused) if refused.code == RefusedCode::Unavailable => Err(format!("wait: {}", refused.message)),
             other => panic!("no answer to a reservation: {other:?}"),
         }
     }
@@ -100,13 +103,32 @@ fn what_is_reserved_counts_until_the_next_report() {
     let [root, a, b, ..] = lab.family(10_000);
     assert_eq!(lab.reserve(a, 1000, 5000), Ok(5000));
     assert_eq!(lab.reserve(b, 1000, 5000), Ok(3000), "the other one's request counts for the root");
-    assert_eq!(lab.reserve(root, 0, 1000).unwrap_err(), "its budget of 10,000 tokens is used up (10,000 are)");
+    let wait = lab.reserve(root, 0, 1000).unwrap_err();
+    assert!(wait.starts_with("wait: "), "nothing is used up yet: {wait}");
     lab.uses(a, 900, 100);
     assert_eq!(lab.reserve(root, 1000, 4000), Ok(4000));
     lab.works(root);
     // A driver that leaves gives back what it did not use.
     lab.report(b, Report::Lost("gone".into())).unwrap();
     assert_eq!(lab.reserve(root, 1000, 9000), Ok(8000));
+}
+
+#[test]
+fn what_others_have_only_reserved_is_waited_for_and_shortens_no_reply_much() {
+    let mut lab = roomy(3);
+    let [root, a, b, ..] = lab.family(10_000);
+    lab.uses(root, 1000, 0);
+    assert_eq!(lab.reserve(a, 1000, 7500), Ok(7500));
+    assert!(lab.reserve(b, 100, 2000).unwrap_err().starts_with("wait: "), "400 tokens are no reply");
+    lab.uses(a, 1000, 100);
+    assert_eq!(lab.reserve(b, 100, 2000), Ok(2000));
+    lab.uses(b, 100, 2000);
+    lab.uses(root, 4000, 0);
+    // What is used up is used up.
+    assert_eq!(
+        lab.reserve(b, 1600, 2000).unwrap_err(),
+        format!("the budget of task #1 {root} of 10,000 tokens is used up (8,200 are)")
+    );
 }
 
 #[test]

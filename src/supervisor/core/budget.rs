@@ -20,6 +20,9 @@ use crate::task::{Hour, Kind, NoticeKind, Original, Status, Step, Task, TaskId, 
 /// The shortest reply that is worth a request, in tokens.
 const LEAST: u32 = 256;
 
+/// A reply of this many tokens is not made shorter for what others may use.
+const ENOUGH: u32 = 1024;
+
 /// The hours of the global budget.
 const DAY: u64 = 24;
 
@@ -54,6 +57,7 @@ struct UsedUp {
 }
 
 /// What a request would use, and what is left of its reply.
+#[derive(Clone, Copy)]
 struct Wish {
     prompt: u64,
     output: u32,
@@ -93,7 +97,8 @@ impl Wish {
 }
 
 impl Core {
-    /// Takes what a request may use from all budgets, or says which one is used up.
+    /// Takes what a request may use from all budgets, or says which one is used up. One that is only taken up by the
+    /// requests that are under way is waited for: the refusal is [`RefusedCode::Unavailable`].
     pub(super) fn reserve(&mut self, reserve: &Reserve, now: Now) -> Decision {
         let id = reserve.id;
         let of_now = |l: &&Live| {
@@ -104,13 +109,25 @@ impl Core {
             let message = format!("run {} of task {id} is over, or is being stopped", reserve.run);
             return Err(Refused::new(RefusedCode::Conflict, message).hint("its driver leaves"));
         }
+        if let Some(live) = self.live.get_mut(&id) {
+            // An agent makes one request at a time.
+            live.reserved = Reserved::default();
+        }
         let wish = Wish {
             prompt: reserve.prompt,
             output: reserve.max_output,
             least: LEAST.min(reserve.max_output),
             rates: reserve.rates,
         };
-        let result = self.granted(id, wish, now);
+        let result = self.granted(id, wish, true, now);
+        let calm = self.granted(id, wish, false, now);
+        if let (Ok(calm), with) = (&calm, &result)
+            && with.as_ref().map_or(0, |wish| wish.output) < calm.output.min(ENOUGH)
+        {
+            // Nothing is used up: what is under way just may use it up, and will hardly.
+            let message = format!("requests that are under way may use what is left of a budget of task {id}");
+            return Err(Refused::new(RefusedCode::Unavailable, message).hint("it is asked again in a moment"));
+        }
         let Some(live) = self.live.get_mut(&id) else { return Err(Refused::no_such_task(id)) };
         let reply = match result {
             Ok(wish) => {
@@ -127,16 +144,16 @@ impl Core {
         Ok((vec![], Reply::Reserved(reply)))
     }
 
-    fn granted(&self, id: TaskId, mut wish: Wish, now: Now) -> Result<Wish, UsedUp> {
+    fn granted(&self, id: TaskId, mut wish: Wish, reserved: bool, now: Now) -> Result<Wish, UsedUp> {
         let Some(live) = self.live.get(&id) else { return Ok(wish) };
         if !live.task.is_chat() && live.task.usage.turns >= u64::from(live.task.max_turns) {
             let text = format!("its {} turns are used up", live.task.max_turns);
             return Err(UsedUp { over: "turns".to_owned(), text });
         }
         for one in std::iter::once(id).chain(self.ancestors(id)) {
-            self.fits_budget_of(one, id, &mut wish)?;
+            self.fits_budget_of(one, id, &mut wish, reserved)?;
         }
-        let (budget, used) = (self.limits.global_budget, self.used_today(now));
+        let (budget, used) = (self.limits.global_budget, self.used_today(reserved, now));
         if !wish.fits_tokens(budget, used) {
             let text = format!(
                 "the budget of {} tokens that all agents have in 24 hours is used up ({} are)",
@@ -149,12 +166,12 @@ impl Core {
     }
 
     /// Lowers a request of `id` to what the budget of `one` leaves.
-    fn fits_budget_of(&self, one: TaskId, id: TaskId, wish: &mut Wish) -> Result<(), UsedUp> {
+    fn fits_budget_of(&self, one: TaskId, id: TaskId, wish: &mut Wish, reserved: bool) -> Result<(), UsedUp> {
         let (tokens, cost) = self.budget_of(one);
         if tokens.is_none() && cost.is_none() {
             return Ok(());
         }
-        let used = self.used_by_tree(one, true);
+        let used = self.used_by_tree(one, reserved);
         let whose = if one == id { "its budget".to_owned() } else { format!("the budget of {}", self.name_of(one)) };
         let over = |kind: &str| if one == id { kind.to_owned() } else { one.to_string() };
         if let Some(budget) = tokens
@@ -208,12 +225,12 @@ impl Core {
         })
     }
 
-    /// The tokens that all tasks used in the last 24 hours, and may use by now.
-    fn used_today(&self, now: Now) -> u64 {
+    /// The tokens that all tasks used in the last 24 hours; and may use by now, with what is `reserved`.
+    fn used_today(&self, reserved: bool, now: Now) -> u64 {
         let hour = hour_of(now);
         // A clock that was wrong for a while must not use up the budget of next year.
         let window = self.hours.range(hour.saturating_sub(DAY)..=hour + 1).map(|(_, tokens)| *tokens);
-        let reserved = self.live.values().map(|l| l.reserved.tokens);
+        let reserved = self.live.values().filter(|_| reserved).map(|l| l.reserved.tokens);
         window.chain(reserved).fold(0, u64::saturating_add)
     }
 
@@ -358,7 +375,7 @@ impl Core {
         let used_up = |text: String, hint: String| Err(Refused::new(RefusedCode::Conflict, text).hint(hint));
         for one in self.ancestors(task.id) {
             let (tokens, cost) = self.budget_of(one);
-            let used = self.used_by_tree(one, true);
+            let used = self.used_by_tree(one, false);
             let spent = |budget: Option<u64>, used: u64| budget.is_some_and(|b| b.saturating_sub(used) == 0);
             let few = tokens.is_some_and(|b| b.saturating_sub(used.tokens) < u64::from(LEAST));
             if few || spent(cost, used.cost) || task.budget.over == one.as_str() && self.is_over(one) {
@@ -366,7 +383,7 @@ impl Core {
                 return used_up(text, format!("`octo task {one} raise` raises that one, once it has stopped for it"));
             }
         }
-        let used = self.used_today(now);
+        let used = self.used_today(false, now);
         if self.limits.global_budget.saturating_sub(used) < u64::from(LEAST) {
             let text = format!(
                 "the budget that is used up is that of all agents: {} of {} tokens in 24 hours",

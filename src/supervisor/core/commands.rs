@@ -175,7 +175,7 @@ impl Core {
                 let message = "the environment that it should have was removed with the last task that had it";
                 return Err(Refused::new(RefusedCode::NotFound, message).hint("start it anew"));
             }
-            plans.push(self.plan(task)?);
+            plans.push(self.plan(task, parent)?);
         }
         self.envs.extend(envs);
         let (mut fresh, mut started, mut after) = (vec![], vec![], vec![]);
@@ -206,13 +206,20 @@ impl Core {
         self.live_task(id).map_or(Resolved::Settled(id), |l| Resolved::Live(Box::new(l.task.clone())))
     }
 
-    fn plan(&self, new: NewTask) -> Result<Plan, Refused> {
+    fn plan(&self, new: NewTask, parent: Option<TaskId>) -> Result<Plan, Refused> {
         if let Some(id) = self.by_key(&new.request.key) {
             return Ok(Plan::Known(id));
         }
         let mut deps = Vec::new();
         for dep in &new.request.after {
-            deps.push(self.after_ref(dep)?);
+            let id = self.after_ref(dep)?;
+            if let Some(agent) = parent.and_then(|parent| self.would_wait_for_itself(parent, id)) {
+                let message = format!("task {agent} waits for what it starts, so nothing of that can wait for it");
+                return Err(
+                    Refused::new(RefusedCode::Conflict, message).hint("start it from outside, or without --after")
+                );
+            }
+            deps.push(id);
         }
         Ok(Plan::New(Box::new(new), deps))
     }

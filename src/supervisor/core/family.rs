@@ -53,6 +53,24 @@ impl Core {
         }
     }
 
+    /// An agent ends when all that it started has. So a task that `parent` starts cannot wait for that agent, nor for
+    /// another that does: returns the agent that would wait for ever, if the task waited for `dep`.
+    pub(super) fn would_wait_for_itself(&self, parent: TaskId, dep: TaskId) -> Option<TaskId> {
+        let waits = |id: &TaskId| self.live.get(id).is_some_and(|l| l.is_agent() && !l.task.status.is_ended());
+        let mut known = std::collections::HashSet::new();
+        let mut next = vec![dep];
+        while let Some(id) = next.pop() {
+            if !known.insert(id) || self.live.get(&id).is_none_or(|l| l.task.status.is_ended()) {
+                continue;
+            }
+            if waits(&id) {
+                next.extend(self.kids_of(id));
+            }
+            next.extend(self.live.get(&id).into_iter().flat_map(|l| l.task.after.iter().copied()));
+        }
+        std::iter::once(parent).chain(self.ancestors(parent)).filter(waits).find(|id| known.contains(id))
+    }
+
     /// A task is accepted: its parent's record names it in the same save.
     pub(super) fn adopt_child(&mut self, parent: TaskId, child: TaskId) {
         if self.live.get(&parent).is_some_and(|l| self.check_mark(&l.task).is_ok()) {
