@@ -368,7 +368,12 @@ impl Core {
         for id in &bad {
             match undo.remove(id) {
                 Some(undo) => self.undo(*id, undo, now),
-                // Only its launch could not be noted: the timer of every launch sees to it.
+                // Only its launch could not be noted, and did not happen: the timer of every launch of a process sees to
+                // it, and an agent is launched again.
+                None if self.live.get(id).is_some_and(|l| l.phase == Phase::Driven) => {
+                    self.set_phase(*id, Phase::Parked(Parked::Until(now.boot + 1000)));
+                    self.think_again(*id, now);
+                }
                 None if self.live.contains_key(id) => {}
                 // The record of a refused start that could not be taken back: a next daemon would run it.
                 None => drop(self.taking_back.insert(*id, now.boot + 1000)),
