@@ -232,6 +232,8 @@ struct Live {
     reported_turns: u64,
     /// How many drivers it lost since one of them got on.
     losses: u32,
+    /// How often this daemon had its agent driven: tells one driver from the next.
+    drives: u64,
     /// The budget that left no room for its last request.
     over: String,
 }
@@ -271,6 +273,7 @@ impl Live {
             reserved: budget::Reserved::default(),
             reported_turns: 0,
             losses: 0,
+            drives: 0,
             over: String::new(),
         }
     }

@@ -96,6 +96,9 @@ impl Core {
         // With nothing of its own to be saved it is launched also if something else of it cannot be.
         saves.extend(self.is_dirty(id).then_some(id));
         self.set_phase(id, Phase::Driven);
+        if let Some(live) = self.live.get_mut(&id) {
+            live.drives += 1;
+        }
         self.think_again(id, now);
         self.emit_after_all(saves, Effect::Launch { id });
     }

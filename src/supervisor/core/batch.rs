@@ -394,10 +394,12 @@ impl Core {
         match undo {
             Undo::Absent => gone.iter().for_each(|gone| self.disown(gone)),
             Undo::Live(mut old) => {
-                if old.phase == Phase::Driven && gone.as_ref().is_some_and(|l| l.phase != Phase::Driven) {
+                let same = |l: &Live| l.phase == Phase::Driven && l.drives == old.drives;
+                if old.phase == Phase::Driven && gone.as_ref().is_some_and(|l| !same(l)) {
                     // What could not be saved is that its driver has left: another one says it again.
                     old.phase = Phase::Parked(Parked::Until(now.boot + 1000));
                 }
+                old.drives = gone.as_ref().map_or(old.drives, |l| l.drives);
                 old.reserved = gone.as_ref().map_or(old.reserved, |l| l.reserved);
                 // The failed save may be visible all the same: a later one must not carry its number again.
                 old.task.rev = rev.unwrap_or(old.task.rev).max(old.task.rev);
