@@ -1,12 +1,9 @@
 //! How soon a person sees a question.
 
-use std::io::{Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
-use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use expectrl::{Expect as _, Session};
 
 use crate::Row;
@@ -87,19 +84,6 @@ impl World {
     /// Asks a question of a running task.
     pub(crate) fn ask(&self, id: &str, text: &str) -> Result<()> {
         let body = serde_json::json!({ "text": text, "choices": ["yes", "no"] }).to_string();
-        let dir = std::fs::File::open(self.octo_dir())?;
-        let mut stream = UnixStream::connect(format!("/proc/self/fd/{}/octo.sock", dir.as_raw_fd()))?;
-        write!(
-            stream,
-            "POST /background-agents/{id}/questions HTTP/1.0\r\nhost: octo\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let head = answer.lines().next().context("no HTTP answer")?;
-        if !head.contains(" 201 ") {
-            bail!("a question was refused: {answer}");
-        }
-        Ok(())
+        self.post(&format!("/background-agents/{id}/questions"), &body)
     }
 }

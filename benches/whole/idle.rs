@@ -48,7 +48,7 @@ fn all_claimed(world: &World) -> Result<bool> {
 }
 
 /// CPU time of all threads, exact to the nanosecond.
-fn cpu(pid: i32) -> Result<Duration> {
+pub(crate) fn cpu(pid: i32) -> Result<Duration> {
     let mut total = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
         let text = fs::read_to_string(thread.path().join("schedstat"))?;

@@ -18,12 +18,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+mod agents;
 mod ask;
 mod bulk;
 mod fake;
 mod flow;
 mod idle;
 mod many;
+mod model;
 mod submit;
 mod world;
 mod yard;
@@ -100,7 +102,7 @@ struct Group {
     long: bool,
 }
 
-const GROUPS: [Group; 11] = [
+const GROUPS: [Group; 13] = [
     Group { name: "submit", run: submit::submit, long: false },
     Group { name: "first", run: submit::first_instruction, long: false },
     Group { name: "bulk", run: bulk::bulk, long: false },
@@ -110,6 +112,8 @@ const GROUPS: [Group; 11] = [
     Group { name: "follow", run: flow::follow, long: false },
     Group { name: "question", run: ask::on_the_repl, long: false },
     Group { name: "phone", run: ask::on_the_phone, long: false },
+    Group { name: "step", run: agents::step, long: false },
+    Group { name: "agents", run: agents::agents, long: false },
     Group { name: "ready", run: idle::ready_again, long: false },
     Group { name: "idle", run: idle::idle, long: true },
 ];

@@ -143,10 +143,30 @@ impl World {
         Ok(body.to_owned())
     }
 
-    /// How many tasks have completed, by the daemon's counters: a list would hold every queued task.
+    /// One small POST over the socket; something must be made by it.
+    pub(crate) fn post(&self, path: &str, body: &str) -> Result<()> {
+        let dir = fs::File::open(self.octo_dir())?;
+        let mut stream = UnixStream::connect(format!("/proc/self/fd/{}/octo.sock", dir.as_raw_fd()))?;
+        write!(stream, "POST {path} HTTP/1.0\r\nhost: octo\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let head = answer.lines().next().context("no HTTP answer")?;
+        if !head.contains(" 201 ") {
+            bail!("{path} was refused: {answer}");
+        }
+        Ok(())
+    }
+
+    /// How many tasks have completed.
     pub(crate) fn completed(&self) -> Result<usize> {
+        self.count("completed")
+    }
+
+    /// How many tasks are in a state, by the daemon's counters: a list would hold every queued task.
+    pub(crate) fn count(&self, status: &str) -> Result<usize> {
         let metrics = self.get("/metrics")?;
-        let line = metrics.lines().find_map(|l| l.strip_prefix("octo_tasks{status=\"completed\"} "));
+        let name = format!("octo_tasks{{status=\"{status}\"}} ");
+        let line = metrics.lines().find_map(|l| l.strip_prefix(&name));
         line.map_or(Ok(0), |n| Ok(n.parse()?))
     }
 

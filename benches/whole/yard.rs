@@ -18,6 +18,13 @@ pub(crate) fn median(times: &mut [Duration]) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
+/// The one that this share of all are not above.
+pub(crate) fn share(times: &mut [Duration], share: f64) -> Duration {
+    times.sort_unstable();
+    let at = (times.len() as f64 * share).ceil() as usize;
+    times.get(at.saturating_sub(1)).copied().unwrap_or_default()
+}
+
 /// A program that does nothing, linked statically: the least that a spawn can cost.
 ///
 /// It is built once; where that is not possible, `/bin/true` stands in for it (and makes limits laxer).
