@@ -16,7 +16,7 @@ use crate::agent::drive::{Asked, Lost, Ran, Telling, World};
 use crate::agent::journal::{Compaction, Entry, Journal, Line, Source};
 use crate::agent::mcp::{CallError, Servers};
 use crate::agent::model::prices::{Over, Usd};
-use crate::agent::model::{Message, Model as _, ModelError, Models, Reply, Request, Retry, ToolCall};
+use crate::agent::model::{Message, Model as _, ModelError, ModelName, Models, Reply, Request, Retry, ToolCall};
 use crate::agent::step::{Pending, State};
 use crate::agent::tools::{self, Call, Folder, Guard, Limits, Shell, Todos};
 use crate::command::QuestionRequest;
@@ -362,8 +362,10 @@ impl World for Life {
         reply
     }
 
-    fn cost(&self, reply: &Reply) -> Option<Usd> {
-        self.settings.prices.cost(&reply.model, &reply.usage)
+    fn cost(&self, asked: &ModelName, reply: &Reply) -> Option<Usd> {
+        let prices = &self.settings.prices;
+        // Some servers name the model that answered in words of their own.
+        prices.cost(&reply.model, &reply.usage).or_else(|| prices.cost(asked, &reply.usage))
     }
 
     async fn ask(&mut self, question: &QuestionRequest) -> Result<Asked, Lost> {

@@ -240,9 +240,10 @@ impl Core {
         }
         let usage = plus(&task.usage_before, reported);
         self.spend(id, usage, now);
+        self.warn(id, now);
     }
 
-    /// Takes in what a run of a process used.
+    /// Takes in what a run of a process used, which is known when it has ended.
     pub(super) fn spend_of_run(&mut self, id: TaskId, of_run: &Usage, now: Now) {
         let Some(live) = self.live.get(&id) else { return };
         let usage = plus(&live.task.usage_before, of_run);
@@ -261,8 +262,8 @@ impl Core {
             self.count_hours(&before, false);
             self.count_hours(&after, true);
         }
-        let family: Vec<TaskId> = std::iter::once(id).chain(self.ancestors(id)).collect();
-        for one in family {
+        let above: Vec<TaskId> = self.ancestors(id).collect();
+        for one in above {
             self.warn(one, now);
         }
     }
