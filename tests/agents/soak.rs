@@ -43,9 +43,16 @@ fn scripts(world: &World) -> BTreeMap<&'static str, Value> {
         format!("call escalate_question {{\"question\": \"Step {step}?\"}}\n---\n{}---\n", effect("asks", step))
     };
     let run = |agent: &str| format!("call run_background_agent {{\"agent\": \"{agent}\", \"task\": \"work\"}}\n");
-    let transfer = "call transfer_task {\"agent\": \"second\", \"task\": \"work\", \"expected_output\": \"a word\"}\n---\n";
+    let transfer =
+        "call transfer_task {\"agent\": \"second\", \"task\": \"work\", \"expected_output\": \"a word\"}\n---\n";
     // The two are told of before its second command or behind it: it waits until it has nothing else to do.
-    let root = format!("{}{}---\n{transfer}{}---\nsay The team is done.\n{}", effect("root", 1), run("first"), effect("root", 2), "---\nsay The team is done.\n".repeat(8));
+    let root = format!(
+        "{}{}---\n{transfer}{}---\nsay The team is done.\n{}",
+        effect("root", 1),
+        run("first"),
+        effect("root", 2),
+        "---\nsay The team is done.\n".repeat(8)
+    );
     fs::write(world.path("root.txt"), root).unwrap();
     for (agent, step) in [("first", 2), ("second", 2)] {
         let steps: String = (1..=step).map(|n| effect(agent, n) + "---\n").collect();
@@ -168,5 +175,7 @@ fn kills_at_random_lose_no_step_and_do_none_twice() {
         assert_eq!(of("asks")["questions"].as_array().unwrap().len(), 2, "{}: each was asked once", why());
         assert_eq!(count(&world, &started["shell"], "replied"), 6, "{}", why());
     }
-    println!("{deaths} deaths of the daemon: {agents} agents, {steps} lines of journals, {commands} commands once each, 0 lost");
+    println!(
+        "{deaths} deaths of the daemon: {agents} agents, {steps} lines of journals, {commands} commands once each, 0 lost"
+    );
 }

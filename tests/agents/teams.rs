@@ -220,8 +220,13 @@ fn the_documented_team(slots: &str) {
     assert_eq!(task["result"], "The web and the code agree.", "{task:#}");
     let children: Vec<_> =
         task["children"].as_array().unwrap().iter().map(|child| world.task(child.as_str().unwrap())).collect();
-    let named: Vec<_> = children.iter().map(|c| (c["agent_name"].as_str().unwrap(), c["model"].as_str().unwrap())).collect();
-    assert_eq!(named.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["web_researcher", "code_analyst"], "{named:?}");
+    let named: Vec<_> =
+        children.iter().map(|c| (c["agent_name"].as_str().unwrap(), c["model"].as_str().unwrap())).collect();
+    assert_eq!(
+        named.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        ["web_researcher", "code_analyst"],
+        "{named:?}"
+    );
     let asked = provider.asked();
     let of = |model: &str| asked.iter().filter(|request| request["model"] == model).count();
     assert_eq!(of("gpt-4o"), 1, "each has the model that its file names");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use octo::exec::agent::{Report, Reserve};
+use octo::exec::agent::{Report, Reserve, Reserved};
 use octo::supervisor::core::{Ask, Limits, Reply};
 use octo::task::{Kind, NoticeKind, Status, TaskId};
 
@@ -23,7 +23,9 @@ impl Lab {
     ) -> Result<u32, String> {
         let run = self.task(id).run;
         match self.ask(Ask::Reserve(Reserve { id, run, prompt, max_output, rates })) {
-            Ok(Reply::Reserved(reserved)) => reserved,
+            Ok(Reply::Reserved(Reserved::Output(tokens))) => Ok(tokens),
+            Ok(Reply::Reserved(Reserved::Later)) => Err("later".to_owned()),
+            Ok(Reply::Reserved(Reserved::UsedUp(text))) => Err(text),
             other => panic!("no answer to a reservation: {other:?}"),
         }
     }
@@ -99,14 +101,19 @@ fn what_is_reserved_counts_until_the_next_report() {
     let mut lab = roomy(3);
     let [root, a, b, ..] = lab.family(10_000);
     assert_eq!(lab.reserve(a, 1000, 5000), Ok(5000));
-    assert_eq!(lab.reserve(b, 1000, 5000), Ok(3000), "the other one's request counts for the root");
-    assert_eq!(lab.reserve(root, 0, 1000).unwrap_err(), "its budget of 10,000 tokens is used up (10,000 are)");
+    assert_eq!(lab.reserve(b, 1000, 3000), Ok(3000), "the other one's request counts for the root");
+    // What is left by them is no measure: they may use less.
+    assert_eq!(lab.reserve(root, 0, 1000).unwrap_err(), "later");
     lab.uses(a, 900, 100);
+    assert_eq!(lab.reserve(a, 1000, 5000).unwrap_err(), "later", "nor would a shorter reply do");
     assert_eq!(lab.reserve(root, 1000, 4000), Ok(4000));
     lab.works(root);
     // A driver that leaves gives back what it did not use.
     lab.report(b, Report::Lost("gone".into())).unwrap();
-    assert_eq!(lab.reserve(root, 1000, 9000), Ok(8000));
+    assert_eq!(lab.reserve(root, 1000, 9000), Ok(8000), "what was used leaves no more");
+    lab.works(root);
+    lab.uses(a, 8900, 0);
+    assert_eq!(lab.reserve(root, 0, 1000).unwrap_err(), "its budget of 10,000 tokens is used up (9,900 are)");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::blocking;
 use crate::action;
 use crate::agent::drive::{Asked, Lost};
 use crate::command::{Actor, QuestionRequest, QuestionState, Refused, StartRequest, TaskRef};
-use crate::exec::agent::{AgentReport, Reserve};
+use crate::exec::agent::{AgentReport, Reserve, Reserved};
 use crate::supervisor::Handle;
 use crate::supervisor::core::{Ask, NewQuestion, NewTask, Reply, Resolved};
 use crate::task::{Status, Task, TaskId};
@@ -127,7 +127,7 @@ impl Desk {
 
     /// Takes what a request may use from the budgets; returns how many tokens its reply may have, or which budget is
     /// used up.
-    pub(super) async fn reserve(&self, reserve: Reserve) -> Result<Result<u32, String>, Lost> {
+    pub(super) async fn reserve(&self, reserve: Reserve) -> Result<Reserved, Lost> {
         match self.supervisor.ask(Actor::Task(Some(reserve.id)), Ask::Reserve(reserve)).await.map_err(lost)? {
             Reply::Reserved(granted) => Ok(granted),
             other => Err(Lost(format!("the supervisor answered a reservation with {other:?}"))),

@@ -20,10 +20,13 @@ use crate::agent::model::{Message, Model as _, ModelError, ModelName, Models, Re
 use crate::agent::step::{Pending, State};
 use crate::agent::tools::{self, Call, Folder, Guard, Limits, Shell, Todos};
 use crate::command::QuestionRequest;
-use crate::exec::agent::{AgentReport, Report, Reserve};
+use crate::exec::agent::{AgentReport, Report, Reserve, Reserved};
 use crate::run::LaunchSpec;
 use crate::supervisor::now;
 use crate::task::{Stamp, Task, TaskId, Usage};
+
+/// When a request is tried again that must wait for those of others.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long a call of an MCP server's tool may take.
 const MCP_LIMIT: Duration = Duration::from_secs(600);
@@ -344,7 +347,15 @@ impl World for Life {
             };
             (rates.input.max(rates.cached_write).max(rates.cached_read), rates.output)
         });
-        self.desk.reserve(Reserve { id: self.task.id, run: self.task.run, prompt, max_output, rates }).await
+        let reserve = Reserve { id: self.task.id, run: self.task.run, prompt, max_output, rates };
+        loop {
+            match self.desk.reserve(reserve).await? {
+                Reserved::Output(tokens) => return Ok(Ok(tokens)),
+                Reserved::UsedUp(text) => return Ok(Err(text)),
+                // Others are at work with what is left of a budget; their replies take seconds.
+                Reserved::Later => tokio::time::sleep(ASK_AGAIN).await,
+            }
+        }
     }
 
     async fn settle(&mut self, state: &State) -> Result<(), Lost> {
