@@ -31,6 +31,6 @@ mod wrapper;
 
 pub use bridge::Bridge;
 pub use followup::follow_up;
-pub use result::{ClaudeOutcome, Judgement, ResultEvent, Spent, judge, read_result};
+pub use result::{ClaudeOutcome, Judgement, ResultEvent, Spent, judge, over_budget_in_words, read_result};
 pub use single::{ClaudeCommand, is_single_claude, is_single_claude_with};
-pub use wrapper::{Exec, NoClaude, WrapperEnv, called_as_claude, run_wrapper, wrapper};
+pub use wrapper::{BUDGET, Exec, NoClaude, WrapperEnv, called_as_claude, run_wrapper, wrapper};

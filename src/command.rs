@@ -115,7 +115,7 @@ pub struct StartRequest {
     /// How many tokens the task and those that it starts may use; absent, for an agent: as the settings say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_tokens: Option<u64>,
-    /// How many US dollars they may cost; absent: no limit.
+    /// How many US dollars they may cost; absent: no limit. Of a process: what each `claude -p` in it may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_usd: Option<f64>,
     /// The team file (agent tasks); empty: the one of the settings.

@@ -31,6 +31,8 @@ pub struct Report {
     pub result: String,
     /// Why the command failed in its own words, even if its exit code is 0.
     pub failed: Option<String>,
+    /// It failed because it used up the budget that it was given.
+    pub over_budget: bool,
     /// What it used of models, when it said so.
     pub usage: Option<Usage>,
     /// The session that can be resumed, when it said so.

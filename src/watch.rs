@@ -156,7 +156,7 @@ impl Watcher {
                     match shim.says(id) {
                         Said::Look | Said::Claimed => pokes.send(Input::Poke { id }),
                         Said::Nothing => {}
-                        Said::Gone(input) => break input,
+                        Said::Gone(input) => break *input,
                     }
                 };
                 shim.reap(id);
@@ -235,7 +235,7 @@ impl Watcher {
                 Said::Look => return Some(Input::Poke { id }),
                 Said::Claimed => return Some(Input::Claimed { id }),
                 Said::Nothing => return None,
-                Said::Gone(input) => input,
+                Said::Gone(input) => *input,
             },
         };
         let gone = state.sources.remove(&token);
@@ -264,7 +264,7 @@ enum Said {
     /// It spoke too soon.
     Nothing,
     /// It is over with the shim, and that is to be made of it.
-    Gone(Input),
+    Gone(Box<Input>),
 }
 
 impl Shim {
@@ -275,7 +275,7 @@ impl Shim {
                 self.heard = true;
                 self.ended |= bytes[..n].contains(&b'x');
                 match bytes.get(..n) {
-                    Some([NOT_FORKED, number @ ..]) => Said::Gone(self.not_forked(id, number)),
+                    Some([NOT_FORKED, number @ ..]) => Said::Gone(Box::new(self.not_forked(id, number))),
                     Some([b'c']) => Said::Claimed,
                     _ => Said::Look,
                 }
@@ -283,9 +283,9 @@ impl Shim {
             Err(Errno::AGAIN | Errno::INTR) => Said::Nothing,
             // End of file, or a shim that left without reading. One that never was is no defect of its run.
             _ if !self.heard && self.origin.as_ref().is_some_and(Origin::is_dead) => {
-                Said::Gone(self.failed(id, "the process that starts shims was ended".to_owned()))
+                Said::Gone(Box::new(self.failed(id, "the process that starts shims was ended".to_owned())))
             }
-            _ => Said::Gone(Input::Poke { id }),
+            _ => Said::Gone(Box::new(Input::Poke { id })),
         }
     }
 

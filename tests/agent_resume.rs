@@ -137,7 +137,7 @@ impl World for Sim<'_> {
         Ok(Reply { v: Format, message, stop, usage, model: request.model.clone() })
     }
 
-    fn cost(&self, _: &Reply) -> Option<Usd> {
+    fn cost(&self, _: &ModelName, _: &Reply) -> Option<Usd> {
         Some(Usd::from_pico(7))
     }
 

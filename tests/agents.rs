@@ -2,15 +2,23 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on should panic
 
+#[path = "agents/budgets.rs"]
+mod budgets;
 #[path = "agents/chat.rs"]
 mod chat;
 mod harness;
+#[path = "agents/injected.rs"]
+mod injected;
 #[path = "agents/life.rs"]
 mod life;
 #[path = "agents/mcp.rs"]
 mod mcp;
+#[path = "agents/provider.rs"]
+mod provider;
 #[path = "agents/shell.rs"]
 mod shell;
+#[path = "agents/soak.rs"]
+mod soak;
 #[path = "agents/teams.rs"]
 mod teams;
 #[path = "agents/wire.rs"]

@@ -94,6 +94,7 @@ fn bad_transcripts_fail_with_the_reason() {
 fn a_run_that_is_cut_off_still_names_its_session_and_its_budget_overrun_counts() {
     assert_eq!(judged("sigterm-while-streaming", 143).session_id.len(), 36);
     assert_eq!(judged("sigint-while-streaming", 0).session_id.len(), 36);
+    assert!(judged("max-budget", 1).over_budget && !judged("max-turns", 1).over_budget);
     let over = judged("max-budget", 1).usage;
     assert_eq!((over.input_tokens, over.output_tokens), (300_000, 3000), "the overshooting call is counted too");
 }

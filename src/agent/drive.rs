@@ -8,7 +8,7 @@ use std::future::Future;
 use super::compact;
 use super::journal::{Compaction, Entry, Line, Source};
 use super::model::prices::Usd;
-use super::model::{ErrorKind, ModelError, Reply, Request, Tokens, estimate};
+use super::model::{ErrorKind, ModelError, ModelName, Reply, Request, Tokens, estimate};
 use super::step::{Act, Pending, State};
 use crate::command::QuestionRequest;
 use crate::task::Stamp;
@@ -126,8 +126,8 @@ pub trait World: Send {
     /// Asks a model.
     fn call(&mut self, request: &Request) -> impl Future<Output = Result<Reply, ModelError>> + Send;
 
-    /// What a reply cost.
-    fn cost(&self, reply: &Reply) -> Option<Usd>;
+    /// What a reply cost of the model that was asked.
+    fn cost(&self, asked: &ModelName, reply: &Reply) -> Option<Usd>;
 
     /// Puts a question to the owner; the same key again is the same question.
     fn ask(&mut self, question: &QuestionRequest) -> impl Future<Output = Result<Asked, Lost>> + Send;
@@ -257,7 +257,7 @@ async fn rest<W: World>(state: &mut State, world: &mut W) -> Result<Option<Leave
 
 async fn ask_model<W: World>(state: &mut State, world: &mut W) -> Result<Option<Leave>, Lost> {
     let mut request = state.request();
-    let prompt = estimate::prompt(&request);
+    let prompt = state.prompt(&request);
     let max_output = match world.reserve(state, prompt, state.setup.max_output).await? {
         Ok(max_output) => max_output,
         Err(which) => return Ok(Some(Leave::OverBudget(which))),
@@ -268,7 +268,7 @@ async fn ask_model<W: World>(state: &mut State, world: &mut W) -> Result<Option<
     let reply = world.call(&request).await;
     let left = match reply {
         Ok(reply) => {
-            let cost = world.cost(&reply);
+            let cost = world.cost(&request.model, &reply);
             write(state, world, Entry::Replied { reply: Box::new(reply), cost })?;
             None
         }
@@ -322,7 +322,7 @@ async fn shorten<W: World>(state: &mut State, world: &mut W, error: ModelError) 
             let reply = world.call(&request).await;
             let left = match reply {
                 Ok(reply) => {
-                    let cost = world.cost(&reply);
+                    let cost = world.cost(&request.model, &reply);
                     let compaction = Compaction::Summary { upto, text: reply.message.text, usage: reply.usage, cost };
                     write(state, world, Entry::Compacted(compaction))?;
                     None

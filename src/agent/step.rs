@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::journal::{Compaction, Entry, Line, Setup, Source};
 use super::model::prices::Usd;
-use super::model::{Assistant, Message, ModelName, Request, Stop, Tokens, ToolCall, ToolSpec};
+use super::model::{Assistant, Message, ModelName, Request, Stop, Tokens, ToolCall, ToolSpec, estimate};
 use super::tools::policy::{self, Decision, Grants, Wanted};
 use super::tools::{self, Call, Class, Todos};
 use crate::command::{ActionRequest, QuestionRequest};
@@ -83,6 +83,8 @@ pub struct State {
     nudges: u32,
     /// Why the model stopped last.
     stop: Stop,
+    /// The prompt of the last request as its provider counted it, and how many messages it had.
+    counted: Option<(u64, usize)>,
     /// A request whose reply is not there: what it costs if it never comes.
     asking: Option<(ModelName, u64)>,
     /// The keys of what was told.
@@ -162,6 +164,7 @@ impl State {
             calls: 0,
             nudges: 0,
             stop: Stop::EndTurn,
+            counted: None,
             asking: None,
             told: std::collections::BTreeSet::new(),
         }
@@ -191,6 +194,7 @@ impl State {
             Entry::Replied { reply, cost } => {
                 self.asking = None;
                 self.count(&reply.usage, *cost);
+                self.counted = Some((reply.usage.prompt(), self.messages.len()));
                 self.turns += 1;
                 self.stop = reply.stop.clone();
                 self.replied(&reply.message);
@@ -278,6 +282,7 @@ impl State {
     }
 
     fn compact(&mut self, how: &Compaction) {
+        self.counted = None;
         match how {
             Compaction::Results { calls } => {
                 for message in &mut self.messages {
@@ -350,6 +355,17 @@ impl State {
         request.temperature = self.setup.temperature;
         request.effort = self.setup.effort;
         request
+    }
+
+    /// How many tokens the prompt of the next request may have: as guessed from its length, or as the provider counted
+    /// what was said up to its last reply, whichever is more.
+    #[must_use]
+    pub fn prompt(&self, request: &Request) -> u64 {
+        let counted = self.counted.map_or(0, |(tokens, messages)| {
+            let since = self.messages.get(messages..).unwrap_or_default();
+            since.iter().map(estimate::message).fold(tokens, u64::saturating_add)
+        });
+        estimate::prompt(request).max(counted)
     }
 
     fn offers(&self) -> Vec<ToolSpec> {

@@ -84,6 +84,8 @@ pub struct ClaudeOutcome {
 pub struct Judgement {
     /// `None`: it completed. Otherwise why it did not, in words for people.
     pub failed: Option<String>,
+    /// It failed because it cost as much as it might.
+    pub over_budget: bool,
     /// The answer, or as much of its end as a record holds; empty without one.
     pub result: String,
     /// What it used of models, without what earlier runs of a resumed session used.
@@ -131,8 +133,18 @@ pub fn judge(command: &ClaudeCommand, exit: Option<i32>, outcome: &ClaudeOutcome
         Some(0) => None,
         _ => Some(format!("{ended}, although claude gave a good result")),
     };
+    let over_budget =
+        event.is_error && (event.subtype == "error_max_budget_usd" || event.terminal_reason == "budget_exhausted");
     let result = tail(&event.result, RESULT_MAX).to_owned();
-    Judgement { failed, result, usage: usage(command.resumes, event, &outcome.earlier), session_id }
+    Judgement { failed, over_budget, result, usage: usage(command.resumes, event, &outcome.earlier), session_id }
+}
+
+/// Why a claude without JSON failed, if it is that it cost as much as it might: the last words of its output say so.
+#[must_use]
+pub fn over_budget_in_words(exit: Option<i32>, output: &str) -> Option<String> {
+    let last = output.trim_end().lines().next_back()?.strip_prefix("Error: ")?;
+    let says_so = exit == Some(1) && last.starts_with("Exceeded USD budget (");
+    says_so.then(|| format!("claude failed: {}", one_line(last, 1000)))
 }
 
 /// What one run used, whose last result event is `last`.

@@ -14,6 +14,12 @@ use super::flags;
 /// The variable that a wrapper leaves for wrappers below it: `depth:pid:dev.ino,dev.ino`.
 const TRAIL: &str = "OCTO_CLAUDE_TRAIL";
 
+/// The variable by which the daemon says what each print-mode run in a task may cost, in US dollars.
+pub const BUDGET: &str = "OCTO_CLAUDE_BUDGET_USD";
+
+/// claude's option for it.
+const CAP: &str = "--max-budget-usd";
+
 /// How many wrappers may stand above each other. Agents that start agents nest a few levels deep; past
 /// this, some other `claude` script and the wrapper call each other in a circle.
 const MAX_DEPTH: u32 = 40;
@@ -27,6 +33,8 @@ pub struct WrapperEnv {
     pub session: String,
     /// The real claude; `None` when PATH has none.
     pub program: Option<PathBuf>,
+    /// What a run may cost, in US dollars, as [`BUDGET`] says it; empty: as it likes.
+    pub budget: OsString,
     /// How a run asks the task's owner; `None`: it does not.
     pub bridge: Option<Bridge>,
 }
@@ -79,6 +87,9 @@ pub fn called_as_claude(argv0: Option<&OsStr>) -> bool {
 /// ends the values of the option behind it: there they can neither swallow nor be swallowed. Every other
 /// invocation keeps its arguments byte for byte.
 ///
+/// With a budget it gets `--max-budget-usd`, unless the command says one itself; one of the additional options gives
+/// way to it.
+///
 /// With a [`Bridge`] a print-mode run also gets its way to ask, at the same place.
 ///
 /// # Errors
@@ -88,6 +99,10 @@ pub fn wrapper(mut args: Vec<OsString>, env: &WrapperEnv) -> Result<Exec, NoClau
     let Some(mut at) = flags::read(&args).print_run() else {
         return Ok(Exec { program, args, env: Vec::new(), warning: None });
     };
+    if let Some(cap) = cap(&flags::read(&args), &env.budget) {
+        args.insert(at, cap);
+        at += 1;
+    }
     let (added, mut warning) = additions(&args, &env.additional, &env.session);
     at += added.len();
     args.splice(at - added.len()..at - added.len(), added);
@@ -95,6 +110,12 @@ pub fn wrapper(mut args: Vec<OsString>, env: &WrapperEnv) -> Result<Exec, NoClau
     args.splice(at..at, asking.words);
     warning = warning.or(asking.warning);
     Ok(Exec { program, args, env: asking.env, warning })
+}
+
+/// The option that keeps a run within its budget; `None` without a budget, and where the command has that option.
+fn cap(reading: &flags::Reading, budget: &OsStr) -> Option<OsString> {
+    let budget = budget.to_str().filter(|text| text.parse().is_ok_and(|usd: f64| usd.is_finite() && usd > 0.0))?;
+    (!reading.has(CAP)).then(|| format!("{CAP}={budget}").into())
 }
 
 /// The words to add to a print-mode run, and what is wrong with the setting, if anything.
@@ -129,6 +150,7 @@ pub fn run_wrapper() -> ExitCode {
         additional: std::env::var_os("ADDITIONAL_CLAUDE_ARGS").unwrap_or_default(),
         session: uuid::Uuid::new_v4().to_string(),
         program: Some(chosen.path.clone()),
+        budget: std::env::var_os(BUDGET).unwrap_or_default(),
         bridge: Bridge::here(),
     };
     let exec = match wrapper(std::env::args_os().skip(1).collect(), &env) {
@@ -209,11 +231,16 @@ mod tests {
     use super::*;
 
     fn run(line: &str, additional: &str) -> (Vec<String>, Option<String>) {
+        run_within("", line, additional)
+    }
+
+    fn run_within(budget: &str, line: &str, additional: &str) -> (Vec<String>, Option<String>) {
         let args = shell_words::split(line).unwrap().into_iter().map(OsString::from).collect();
         let env = WrapperEnv {
             additional: additional.into(),
             session: "ID".into(),
             program: Some("/c".into()),
+            budget: budget.into(),
             bridge: None,
         };
         let exec = wrapper(args, &env).unwrap();
@@ -235,6 +262,32 @@ mod tests {
         ] {
             let expected = shell_words::split(words).unwrap();
             assert_eq!(run(line, additional), (expected, None), "{line} + {additional}");
+        }
+    }
+
+    #[test]
+    fn a_budget_is_passed_on_unless_the_command_has_one() {
+        for (budget, line, additional, words) in [
+            ("0.5", "-p hi", "", "--max-budget-usd=0.5 --session-id=ID -p hi"),
+            ("0.5", "--allowedTools a b -p hi", "", "--allowedTools a b --max-budget-usd=0.5 --session-id=ID -p hi"),
+            ("0.5", "-p --max-budget-usd 9 hi", "", "--session-id=ID -p --max-budget-usd 9 hi"),
+            ("0.5", "-p hi --max-budget-usd=0.1", "", "--session-id=ID -p hi --max-budget-usd=0.1"),
+            (
+                "0.5",
+                "-p -- --max-budget-usd=0.1",
+                "",
+                "--max-budget-usd=0.5 --session-id=ID -p -- --max-budget-usd=0.1",
+            ),
+            ("0.5", "-p hi", "--max-budget-usd 7", "--max-budget-usd=0.5 --session-id=ID -p hi"),
+            ("", "-p hi", "--max-budget-usd 7", "--max-budget-usd=7 --session-id=ID -p hi"),
+            ("0", "-p hi", "", "--session-id=ID -p hi"),
+            ("inf", "-p hi", "", "--session-id=ID -p hi"),
+            ("1 --bare", "-p hi", "", "--session-id=ID -p hi"),
+            ("0.5", "mcp list", "", "mcp list"),
+            ("0.5", "hi", "", "hi"),
+        ] {
+            let expected = shell_words::split(words).unwrap();
+            assert_eq!(run_within(budget, line, additional), (expected, None), "{budget}: {line} + {additional}");
         }
     }
 

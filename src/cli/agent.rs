@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::start::{Options, usage};
+use super::start::{Options, dollars, usage};
 use super::{Failure, World};
 use crate::command::{Refused, StartRequest};
 use crate::task::Kind;
@@ -67,23 +67,4 @@ fn team(world: &World, file: &Path) -> Result<String, Refused> {
     whole.into_os_string().into_string().map_err(|_| {
         usage(format!("--team {}: a name that is no UTF-8", file.display())).hint("give the file another name")
     })
-}
-
-/// An amount of money that can be spent.
-fn dollars(text: &str) -> Result<f64, String> {
-    let amount = text.strip_prefix('$').unwrap_or(text).parse::<f64>();
-    amount.ok().filter(|x| x.is_finite() && *x > 0.0).ok_or_else(|| "an amount like 0.50 is needed".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn money_is_more_than_nothing_and_less_than_everything() {
-        assert_eq!((dollars("0.5"), dollars("$2")), (Ok(0.5), Ok(2.0)));
-        for bad in ["0", "-1", "inf", "NaN", "x", "", "1,50", "$$1"] {
-            assert!(dollars(bad).is_err(), "{bad}");
-        }
-    }
 }

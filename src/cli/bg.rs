@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::start::{Options, usage};
+use super::start::{Options, dollars, usage};
 use super::{Failure, World};
 use crate::command::{Refused, StartRequest};
 
@@ -15,6 +15,9 @@ use crate::command::{Refused, StartRequest};
 pub struct BgArgs {
     #[command(flatten)]
     options: Options,
+    /// What each `claude -p` in it may cost, in US dollars
+    #[arg(long, value_name = "X", value_parser = dollars)]
+    budget_usd: Option<f64>,
     /// Starts one task a line of FILE (- is standard input): all, or none
     #[arg(long, value_name = "FILE", conflicts_with = "command")]
     batch: Option<PathBuf>,
@@ -29,7 +32,7 @@ pub(super) async fn run(world: &World, args: BgArgs) -> Result<(), Failure> {
     if args.batch.is_none() {
         client = client.ahead();
     }
-    let base = args.options.request(world)?;
+    let base = StartRequest { budget_usd: args.budget_usd, ..args.options.request(world)? };
     let started = match &args.batch {
         None => {
             let command = command_line(&args.command)?;

@@ -161,3 +161,22 @@ fn value_here(world: &World, name: &str) -> Result<String, Refused> {
 pub(super) fn usage(message: String) -> Refused {
     Refused::new(RefusedCode::BadRequest, message)
 }
+
+/// An amount of money that can be spent.
+pub(super) fn dollars(text: &str) -> Result<f64, String> {
+    let amount = text.strip_prefix('$').unwrap_or(text).parse::<f64>();
+    amount.ok().filter(|x| x.is_finite() && *x > 0.0).ok_or_else(|| "an amount like 0.50 is needed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_is_more_than_nothing_and_less_than_everything() {
+        assert_eq!((dollars("0.5"), dollars("$2")), (Ok(0.5), Ok(2.0)));
+        for bad in ["0", "-1", "inf", "NaN", "x", "", "1,50", "$$1"] {
+            assert!(dollars(bad).is_err(), "{bad}");
+        }
+    }
+}

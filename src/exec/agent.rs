@@ -103,3 +103,14 @@ pub struct Reserve {
     /// What a token of prompt and of reply costs, in millionths of a millionth of a dollar; `None`: nobody knows.
     pub rates: Option<(u64, u64)>,
 }
+
+/// The answer to a [`Reserve`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reserved {
+    /// So many tokens the reply may have.
+    Output(u32),
+    /// There will be more, or any, when others that count for the same budget have their replies: ask again then.
+    Later,
+    /// Which budget is used up, for people.
+    UsedUp(String),
+}

@@ -21,7 +21,7 @@ use crate::run::{
 use crate::store::{ReadError, Store};
 use crate::supervisor::Pokes;
 use crate::supervisor::core::Input;
-use crate::task::{RESULT_MAX, Task, TaskId};
+use crate::task::{Kind, RESULT_MAX, Task, TaskId};
 use crate::watch::Watcher;
 
 /// What the executor needs to know of its surroundings; nothing is read from the environment here.
@@ -63,11 +63,22 @@ impl Surroundings {
         let bin = self.octo.join("bin");
         let path = env.get(OsStr::new("PATH")).cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
         env.insert("PATH".into(), prepend(&bin, &path));
+        // That of a task which started this one is not this one's.
+        env.remove(OsStr::new(claude::BUDGET));
+        if let Some(usd) = claude_budget(task) {
+            env.insert(claude::BUDGET.into(), usd.to_string().into());
+        }
         env.insert("OCTO_TASK_ID".into(), task.id.as_str().into());
         env.insert("OCTO_RUN".into(), task.run.to_string().into());
         env.insert("OCTO_WORKSPACE".into(), self.workspace.clone().into());
         env.into_iter().collect()
     }
+}
+
+/// What each `claude` of a process may cost, in US dollars. A further run has the whole budget again.
+fn claude_budget(task: &Task) -> Option<f64> {
+    let budget = &task.budget;
+    budget.original.map_or(budget.usd, |original| original.usd).filter(|_| task.kind == Kind::Process)
 }
 
 /// A run whose claim makes sense.
@@ -163,13 +174,19 @@ impl ProcessExecutor {
         if !task.command.contains("claude") {
             return None;
         }
-        let command = claude::is_single_claude_with(&task.command, &self.claude_args(task)).filter(|c| c.json)?;
+        let command = claude::is_single_claude_with(&task.command, &self.claude_args(task))?;
+        if !command.json {
+            let report = plain_report(task, log);
+            let failed = claude_budget(task).and_then(|_| claude::over_budget_in_words(exit.code, &report.result))?;
+            return Some(Report { failed: Some(failed), over_budget: true, ..report });
+        }
         match claude::read_result(log) {
             Ok(found) => {
                 let judged = claude::judge(&command, exit.code, &found);
                 Some(Report {
                     result: clip(judged.result),
                     failed: judged.failed,
+                    over_budget: judged.over_budget,
                     usage: Some(judged.usage),
                     session_id: judged.session_id,
                 })

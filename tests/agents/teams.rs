@@ -1,10 +1,13 @@
 //! Teams: parents and sub-agents, on one slot too.
 
 use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::harness::{World, wait_for};
+use super::provider::{Provider, Said};
 use super::{count, journal, script, start};
 
 const TEAM: &str = "\
@@ -164,4 +167,80 @@ fn an_unknown_agent_is_refused_with_those_that_there_are() {
     let id = script(&world, "call transfer_task {}\n---\ncall task_complete {\"summary\": \"{result}\"}\n");
     let task = world.ended(&id);
     assert!(task["result"].as_str().unwrap().contains("There is no tool"), "{task:#}");
+}
+
+/// The team of docker-agent's documentation, unchanged: its root starts both specialists in one turn.
+fn the_documented_team(slots: &str) {
+    /// What the two specialists see of each other.
+    type Working = Arc<(Mutex<usize>, Condvar)>;
+    /// Answers only when both are at work.
+    fn together(working: &Working) -> bool {
+        let (count, changed) = &**working;
+        let mut count = count.lock().unwrap();
+        *count += 1;
+        changed.notify_all();
+        let (count, _) = changed.wait_timeout_while(count, super::harness::LONG, |count| *count < 2).unwrap();
+        *count >= 2
+    }
+    let at_once = slots != "1";
+    let working = Working::default();
+    let provider = Provider::start(move |request, _| {
+        let seen = request.to_string();
+        let specialist = |word: &str| {
+            let word = if !at_once || together(&working) { word } else { "alone" };
+            Said::text("Done.").call("task_complete", json!({ "summary": format!("{word} says so") }))
+        };
+        let calls = ["web_researcher", "code_analyst"].map(|agent| json!({ "agent": agent, "task": "Find out." }));
+        let [web, code] = calls;
+        match &seen {
+            seen if seen.contains("You search the web.") => specialist("the web"),
+            seen if seen.contains("You explain code.") => specialist("the code"),
+            seen if !seen.contains("started with ID") => Said::text("Both at the same time.")
+                .call("run_background_agent", web)
+                .call("run_background_agent", code),
+            seen if seen.contains("the web says so") && seen.contains("the code says so") => {
+                Said::text("The web and the code agree.")
+            }
+            _ => Said::text("I wait."),
+        }
+    });
+    let (url, key) = (&*provider.url, "key-of-a-test");
+    let world = World::with(&[
+        ("BG_MAX_CONCURRENT", slots),
+        ("ANTHROPIC_BASE_URL", url),
+        ("ANTHROPIC_API_KEY", key),
+        ("OPENAI_BASE_URL", url),
+        ("OPENAI_API_KEY", key),
+    ]);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/teams/background.yaml");
+    fs::copy(file, world.path("background.yaml")).unwrap();
+    world.start();
+    let id = start(&world, &json!({ "type": "agent", "task": "What is it?", "team": "background.yaml" }));
+    let task = world.ended(&id);
+    assert_eq!(task["result"], "The web and the code agree.", "{task:#}");
+    let children: Vec<_> =
+        task["children"].as_array().unwrap().iter().map(|child| world.task(child.as_str().unwrap())).collect();
+    let named: Vec<_> =
+        children.iter().map(|c| (c["agent_name"].as_str().unwrap(), c["model"].as_str().unwrap())).collect();
+    assert_eq!(
+        named.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        ["web_researcher", "code_analyst"],
+        "{named:?}"
+    );
+    let asked = provider.asked();
+    let of = |model: &str| asked.iter().filter(|request| request["model"] == model).count();
+    assert_eq!(of("gpt-4o"), 1, "each has the model that its file names");
+    assert!(of("claude-sonnet-4-0") >= 3);
+    let cost = |task: &Value| task["usage"]["cost_usd"].as_f64();
+    assert!(children.iter().chain([&task]).all(|task| cost(task).is_some()), "what they cost is known: {children:#?}");
+}
+
+#[test]
+fn the_documented_team_works_at_the_same_time() {
+    the_documented_team("3");
+}
+
+#[test]
+fn the_documented_team_works_on_one_slot() {
+    the_documented_team("1");
 }

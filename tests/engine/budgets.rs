@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use octo::command::RefusedCode;
-use octo::exec::agent::{Report, Reserve};
+use octo::exec::agent::{Report, Reserve, Reserved};
 use octo::supervisor::core::{Ask, Limits, Reply};
 use octo::task::{Kind, NoticeKind, Status, TaskId};
 
@@ -24,9 +23,9 @@ impl Lab {
     ) -> Result<u32, String> {
         let run = self.task(id).run;
         match self.ask(Ask::Reserve(Reserve { id, run, prompt, max_output, rates })) {
-            Ok(Reply::Reserved(reserved)) => reserved,
-            // To be asked for again in a moment.
-            Err(refused) if refused.code == RefusedCode::Unavailable => Err(format!("wait: {}", refused.message)),
+            Ok(Reply::Reserved(Reserved::Output(tokens))) => Ok(tokens),
+            Ok(Reply::Reserved(Reserved::Later)) => Err("later".to_owned()),
+            Ok(Reply::Reserved(Reserved::UsedUp(text))) => Err(text),
             other => panic!("no answer to a reservation: {other:?}"),
         }
     }
@@ -102,33 +101,19 @@ fn what_is_reserved_counts_until_the_next_report() {
     let mut lab = roomy(3);
     let [root, a, b, ..] = lab.family(10_000);
     assert_eq!(lab.reserve(a, 1000, 5000), Ok(5000));
-    assert_eq!(lab.reserve(b, 1000, 5000), Ok(3000), "the other one's request counts for the root");
-    let wait = lab.reserve(root, 0, 1000).unwrap_err();
-    assert!(wait.starts_with("wait: "), "nothing is used up yet: {wait}");
+    assert_eq!(lab.reserve(b, 1000, 3000), Ok(3000), "the other one's request counts for the root");
+    // What is left by them is no measure: they may use less.
+    assert_eq!(lab.reserve(root, 0, 1000).unwrap_err(), "later");
     lab.uses(a, 900, 100);
+    assert_eq!(lab.reserve(a, 1000, 5000).unwrap_err(), "later", "nor would a shorter reply do");
     assert_eq!(lab.reserve(root, 1000, 4000), Ok(4000));
     lab.works(root);
     // A driver that leaves gives back what it did not use.
     lab.report(b, Report::Lost("gone".into())).unwrap();
-    assert_eq!(lab.reserve(root, 1000, 9000), Ok(8000));
-}
-
-#[test]
-fn what_others_have_only_reserved_is_waited_for_and_shortens_no_reply_much() {
-    let mut lab = roomy(3);
-    let [root, a, b, ..] = lab.family(10_000);
-    lab.uses(root, 1000, 0);
-    assert_eq!(lab.reserve(a, 1000, 7500), Ok(7500));
-    assert!(lab.reserve(b, 100, 2000).unwrap_err().starts_with("wait: "), "400 tokens are no reply");
-    lab.uses(a, 1000, 100);
-    assert_eq!(lab.reserve(b, 100, 2000), Ok(2000));
-    lab.uses(b, 100, 2000);
-    lab.uses(root, 4000, 0);
-    // What is used up is used up.
-    assert_eq!(
-        lab.reserve(b, 1600, 2000).unwrap_err(),
-        format!("the budget of task #1 {root} of 10,000 tokens is used up (8,200 are)")
-    );
+    assert_eq!(lab.reserve(root, 1000, 9000), Ok(8000), "what was used leaves no more");
+    lab.works(root);
+    lab.uses(a, 8900, 0);
+    assert_eq!(lab.reserve(root, 0, 1000).unwrap_err(), "its budget of 10,000 tokens is used up (9,900 are)");
 }
 
 #[test]

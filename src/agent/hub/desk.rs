@@ -5,14 +5,11 @@ use std::sync::Arc;
 use super::blocking;
 use crate::action;
 use crate::agent::drive::{Asked, Lost};
-use crate::command::{Actor, QuestionRequest, QuestionState, Refused, RefusedCode, StartRequest, TaskRef};
-use crate::exec::agent::{AgentReport, Reserve};
+use crate::command::{Actor, QuestionRequest, QuestionState, Refused, StartRequest, TaskRef};
+use crate::exec::agent::{AgentReport, Reserve, Reserved};
 use crate::supervisor::Handle;
 use crate::supervisor::core::{Ask, NewQuestion, NewTask, Reply, Resolved};
 use crate::task::{Status, Task, TaskId};
-
-/// How long an agent waits before it asks again for what others have reserved.
-const RESERVE_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The way of one agent to the supervisor. What it asks for, it asks as its task.
 #[derive(Debug, Clone)]
@@ -130,20 +127,10 @@ impl Desk {
 
     /// Takes what a request may use from the budgets; returns how many tokens its reply may have, or which budget is
     /// used up.
-    pub(super) async fn reserve(&self, reserve: Reserve) -> Result<Result<u32, String>, Lost> {
-        let mut pause = RESERVE_AGAIN;
-        loop {
-            match self.supervisor.ask(Actor::Task(Some(reserve.id)), Ask::Reserve(reserve)).await {
-                Ok(Reply::Reserved(granted)) => return Ok(granted),
-                Ok(other) => return Err(Lost(format!("the supervisor answered a reservation with {other:?}"))),
-                // Others have reserved what is left, and will give most of it back. It is also the word of a supervisor
-                // that leaves, and then nobody waits here for long.
-                Err(refused) if refused.code == RefusedCode::Unavailable => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(RESERVE_AGAIN * 20);
-                }
-                Err(refused) => return Err(lost(refused)),
-            }
+    pub(super) async fn reserve(&self, reserve: Reserve) -> Result<Reserved, Lost> {
+        match self.supervisor.ask(Actor::Task(Some(reserve.id)), Ask::Reserve(reserve)).await.map_err(lost)? {
+            Reply::Reserved(granted) => Ok(granted),
+            other => Err(Lost(format!("the supervisor answered a reservation with {other:?}"))),
         }
     }
 

@@ -16,14 +16,17 @@ use crate::agent::drive::{Asked, Lost, Ran, Telling, World};
 use crate::agent::journal::{Compaction, Entry, Journal, Line, Source};
 use crate::agent::mcp::{CallError, Servers};
 use crate::agent::model::prices::{Over, Usd};
-use crate::agent::model::{Message, Model as _, ModelError, Models, Reply, Request, Retry, ToolCall};
+use crate::agent::model::{Message, Model as _, ModelError, ModelName, Models, Reply, Request, Retry, ToolCall};
 use crate::agent::step::{Pending, State};
 use crate::agent::tools::{self, Call, Folder, Guard, Limits, Shell, Todos};
 use crate::command::QuestionRequest;
-use crate::exec::agent::{AgentReport, Report, Reserve};
+use crate::exec::agent::{AgentReport, Report, Reserve, Reserved};
 use crate::run::LaunchSpec;
 use crate::supervisor::now;
 use crate::task::{Stamp, Task, TaskId, Usage};
+
+/// When a request is tried again that must wait for those of others.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long a call of an MCP server's tool may take.
 const MCP_LIMIT: Duration = Duration::from_secs(600);
@@ -344,7 +347,15 @@ impl World for Life {
             };
             (rates.input.max(rates.cached_write).max(rates.cached_read), rates.output)
         });
-        self.desk.reserve(Reserve { id: self.task.id, run: self.task.run, prompt, max_output, rates }).await
+        let reserve = Reserve { id: self.task.id, run: self.task.run, prompt, max_output, rates };
+        loop {
+            match self.desk.reserve(reserve).await? {
+                Reserved::Output(tokens) => return Ok(Ok(tokens)),
+                Reserved::UsedUp(text) => return Ok(Err(text)),
+                // Others are at work with what is left of a budget; their replies take seconds.
+                Reserved::Later => tokio::time::sleep(ASK_AGAIN).await,
+            }
+        }
     }
 
     async fn settle(&mut self, state: &State) -> Result<(), Lost> {
@@ -362,8 +373,10 @@ impl World for Life {
         reply
     }
 
-    fn cost(&self, reply: &Reply) -> Option<Usd> {
-        self.settings.prices.cost(&reply.model, &reply.usage)
+    fn cost(&self, asked: &ModelName, reply: &Reply) -> Option<Usd> {
+        let prices = &self.settings.prices;
+        // Some servers name the model that answered in words of their own.
+        prices.cost(&reply.model, &reply.usage).or_else(|| prices.cost(asked, &reply.usage))
     }
 
     async fn ask(&mut self, question: &QuestionRequest) -> Result<Asked, Lost> {

@@ -41,8 +41,13 @@ impl World {
     fn run(&self, line: &str, additional: &str) -> (Vec<String>, Vec<(OsString, OsString)>) {
         let args = shell_words::split(line).unwrap().into_iter().map(OsString::from).collect();
         let bridge = Some(self.bridge.clone());
-        let env =
-            WrapperEnv { additional: additional.into(), session: "ID".into(), program: Some("/c".into()), bridge };
+        let env = WrapperEnv {
+            additional: additional.into(),
+            session: "ID".into(),
+            program: Some("/c".into()),
+            budget: "".into(),
+            bridge,
+        };
         let exec = wrapper(args, &env).unwrap();
         (exec.args.into_iter().map(|a| a.into_string().unwrap()).collect(), exec.env)
     }

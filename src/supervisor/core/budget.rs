@@ -10,7 +10,7 @@
 
 use super::{Core, Live, Now, Phase, Reply, commands::Decision, schedule::stamp};
 use crate::command::{Refused, RefusedCode};
-use crate::exec::agent::Reserve;
+use crate::exec::agent::{self, Reserve};
 use crate::render::thousands;
 use crate::store::pico;
 use crate::supervisor::Event;
@@ -19,9 +19,6 @@ use crate::task::{Hour, Kind, NoticeKind, Original, Status, Step, Task, TaskId, 
 
 /// The shortest reply that is worth a request, in tokens.
 const LEAST: u32 = 256;
-
-/// A reply of this many tokens is not made shorter for what others may use.
-const ENOUGH: u32 = 1024;
 
 /// The hours of the global budget.
 const DAY: u64 = 24;
@@ -57,7 +54,7 @@ struct UsedUp {
 }
 
 /// What a request would use, and what is left of its reply.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Wish {
     prompt: u64,
     output: u32,
@@ -97,8 +94,10 @@ impl Wish {
 }
 
 impl Core {
-    /// Takes what a request may use from all budgets, or says which one is used up. One that is only taken up by the
-    /// requests that are under way is waited for: the refusal is [`RefusedCode::Unavailable`].
+    /// Takes what a request may use from all budgets, or says which one is used up.
+    ///
+    /// Requests take more than they will use, as nobody knows the length of a reply before. So where those of others
+    /// leave too little, or would shorten this one's reply, it waits for them; only what was used stops an agent.
     pub(super) fn reserve(&mut self, reserve: &Reserve, now: Now) -> Decision {
         let id = reserve.id;
         let of_now = |l: &&Live| {
@@ -119,14 +118,10 @@ impl Core {
             least: LEAST.min(reserve.max_output),
             rates: reserve.rates,
         };
-        let result = self.granted(id, wish, true, now);
-        let calm = self.granted(id, wish, false, now);
-        if let (Ok(calm), with) = (&calm, &result)
-            && with.as_ref().map_or(0, |wish| wish.output) < calm.output.min(ENOUGH)
-        {
-            // Nothing is used up: what is under way just may use it up, and will hardly.
-            let message = format!("requests that are under way may use what is left of a budget of task {id}");
-            return Err(Refused::new(RefusedCode::Unavailable, message).hint("it is asked again in a moment"));
+        let result = self.granted(id, wish, now, |_| true);
+        let output = |granted: &Result<Wish, UsedUp>| granted.as_ref().map_or(0, |wish| wish.output);
+        if output(&result) < output(&self.granted(id, wish, now, |one| one == id)) {
+            return Ok((vec![], Reply::Reserved(agent::Reserved::Later)));
         }
         let Some(live) = self.live.get_mut(&id) else { return Err(Refused::no_such_task(id)) };
         let reply = match result {
@@ -134,26 +129,27 @@ impl Core {
                 let tokens = wish.prompt.saturating_add(u64::from(wish.output));
                 live.reserved.tokens = live.reserved.tokens.saturating_add(tokens);
                 live.reserved.cost = live.reserved.cost.saturating_add(wish.cost(wish.output));
-                Ok(wish.output)
+                agent::Reserved::Output(wish.output)
             }
             Err(UsedUp { over, text }) => {
                 live.over = over;
-                Err(text)
+                agent::Reserved::UsedUp(text)
             }
         };
         Ok((vec![], Reply::Reserved(reply)))
     }
 
-    fn granted(&self, id: TaskId, mut wish: Wish, reserved: bool, now: Now) -> Result<Wish, UsedUp> {
+    /// What a request may use when what these tasks reserved counts as used.
+    fn granted(&self, id: TaskId, mut wish: Wish, now: Now, reserved: impl Fn(TaskId) -> bool) -> Result<Wish, UsedUp> {
         let Some(live) = self.live.get(&id) else { return Ok(wish) };
         if !live.task.is_chat() && live.task.usage.turns >= u64::from(live.task.max_turns) {
             let text = format!("its {} turns are used up", live.task.max_turns);
             return Err(UsedUp { over: "turns".to_owned(), text });
         }
         for one in std::iter::once(id).chain(self.ancestors(id)) {
-            self.fits_budget_of(one, id, &mut wish, reserved)?;
+            self.fits_budget_of(one, id, &mut wish, &reserved)?;
         }
-        let (budget, used) = (self.limits.global_budget, self.used_today(reserved, now));
+        let (budget, used) = (self.limits.global_budget, self.used_today(now, &reserved));
         if !wish.fits_tokens(budget, used) {
             let text = format!(
                 "the budget of {} tokens that all agents have in 24 hours is used up ({} are)",
@@ -166,7 +162,13 @@ impl Core {
     }
 
     /// Lowers a request of `id` to what the budget of `one` leaves.
-    fn fits_budget_of(&self, one: TaskId, id: TaskId, wish: &mut Wish, reserved: bool) -> Result<(), UsedUp> {
+    fn fits_budget_of(
+        &self,
+        one: TaskId,
+        id: TaskId,
+        wish: &mut Wish,
+        reserved: impl Fn(TaskId) -> bool,
+    ) -> Result<(), UsedUp> {
         let (tokens, cost) = self.budget_of(one);
         if tokens.is_none() && cost.is_none() {
             return Ok(());
@@ -209,14 +211,14 @@ impl Core {
         }
     }
 
-    /// What a task and all that it started have used; and may use by now, with what is `reserved`.
-    pub(super) fn used_by_tree(&self, id: TaskId, reserved: bool) -> Sum {
+    /// What a task and all that it started have used; and may use by now, with what these `reserved`.
+    pub(super) fn used_by_tree(&self, id: TaskId, reserved: impl Fn(TaskId) -> bool) -> Sum {
         let all = std::iter::once(id).chain(self.descendants(id));
         all.fold(Sum::default(), |sum, id| {
             match (self.live.get(&id), self.settled.get(&id).and_then(|s| s.spent.as_ref())) {
                 (Some(live), _) => {
                     let cost = live.task.usage.cost_usd.map_or(0, pico);
-                    let may = if reserved { live.reserved } else { Reserved::default() };
+                    let may = if reserved(id) { live.reserved } else { Reserved::default() };
                     sum.add(live.task.usage.tokens(), cost).add(may.tokens, may.cost)
                 }
                 (None, Some(spent)) => sum.add(spent.tokens, spent.cost),
@@ -225,13 +227,13 @@ impl Core {
         })
     }
 
-    /// The tokens that all tasks used in the last 24 hours; and may use by now, with what is `reserved`.
-    fn used_today(&self, reserved: bool, now: Now) -> u64 {
+    /// The tokens that all tasks used in the last 24 hours, and may use by now, with what these `reserved`.
+    fn used_today(&self, now: Now, reserved: impl Fn(TaskId) -> bool) -> u64 {
         let hour = hour_of(now);
         // A clock that was wrong for a while must not use up the budget of next year.
         let window = self.hours.range(hour.saturating_sub(DAY)..=hour + 1).map(|(_, tokens)| *tokens);
-        let reserved = self.live.values().filter(|_| reserved).map(|l| l.reserved.tokens);
-        window.chain(reserved).fold(0, u64::saturating_add)
+        let may = self.live.iter().filter(|(id, _)| reserved(**id)).map(|(_, l)| l.reserved.tokens);
+        window.chain(may).fold(0, u64::saturating_add)
     }
 
     /// Counts the tokens of a task's hours for the budget of all, or takes them back.
@@ -257,9 +259,10 @@ impl Core {
         }
         let usage = plus(&task.usage_before, reported);
         self.spend(id, usage, now);
+        self.warn(id, now);
     }
 
-    /// Takes in what a run of a process used.
+    /// Takes in what a run of a process used, which is known when it has ended.
     pub(super) fn spend_of_run(&mut self, id: TaskId, of_run: &Usage, now: Now) {
         let Some(live) = self.live.get(&id) else { return };
         let usage = plus(&live.task.usage_before, of_run);
@@ -278,8 +281,8 @@ impl Core {
             self.count_hours(&before, false);
             self.count_hours(&after, true);
         }
-        let family: Vec<TaskId> = std::iter::once(id).chain(self.ancestors(id)).collect();
-        for one in family {
+        let above: Vec<TaskId> = self.ancestors(id).collect();
+        for one in above {
             self.warn(one, now);
         }
     }
@@ -291,7 +294,7 @@ impl Core {
         if self.live.get(&id).filter(goes_on).is_none() || tokens.is_none() && cost.is_none() {
             return;
         }
-        let sum = self.used_by_tree(id, false);
+        let sum = self.used_by_tree(id, |_| false);
         let Some(live) = self.live.get(&id) else { return };
         let most = |used: u64, budget: u64| u128::from(used) * 5 >= u128::from(budget) * 4 && used < budget;
         let mut warned = live.task.budget.warned.unwrap_or_default();
@@ -375,7 +378,7 @@ impl Core {
         let used_up = |text: String, hint: String| Err(Refused::new(RefusedCode::Conflict, text).hint(hint));
         for one in self.ancestors(task.id) {
             let (tokens, cost) = self.budget_of(one);
-            let used = self.used_by_tree(one, false);
+            let used = self.used_by_tree(one, |_| false);
             let spent = |budget: Option<u64>, used: u64| budget.is_some_and(|b| b.saturating_sub(used) == 0);
             let few = tokens.is_some_and(|b| b.saturating_sub(used.tokens) < u64::from(LEAST));
             if few || spent(cost, used.cost) || task.budget.over == one.as_str() && self.is_over(one) {
@@ -383,7 +386,7 @@ impl Core {
                 return used_up(text, format!("`octo task {one} raise` raises that one, once it has stopped for it"));
             }
         }
-        let used = self.used_today(false, now);
+        let used = self.used_today(now, |_| false);
         if self.limits.global_budget.saturating_sub(used) < u64::from(LEAST) {
             let text = format!(
                 "the budget that is used up is that of all agents: {} of {} tokens in 24 hours",

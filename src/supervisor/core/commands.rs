@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Core, Effect, Live, NewQuestion, Now, Phase, RequestId, Resolved, schedule::stamp};
 use crate::command::{Actor, Env, QuestionState, Receipts, Refused, RefusedCode, ResumeRequest, StartRequest, TaskRef};
-use crate::exec::agent::{AgentReport, Reserve};
+use crate::exec::agent::{AgentReport, Reserve, Reserved};
 use crate::store::key_hash;
 use crate::task::{CHAT, Kind, Status, Step, Task, TaskId};
 
@@ -117,8 +117,8 @@ pub enum Reply {
     Question(Box<QuestionState>),
     /// The ids of the tasks concerned.
     Ids(Vec<TaskId>),
-    /// How many tokens the reply of a model may have, or which budget is used up, for people.
-    Reserved(Result<u32, String>),
+    /// What a request to a model may use.
+    Reserved(Reserved),
     /// Done.
     Done,
 }
@@ -364,7 +364,7 @@ impl Core {
         if self.shutting_down {
             return Err(Refused::new(RefusedCode::Unavailable, "the daemon is shutting down").hint("try again"));
         }
-        let used = self.used_by_tree(id, true);
+        let used = self.used_by_tree(id, |_| true);
         self.touch(id);
         let old = match (self.unindex(id), record) {
             (Some(live), _) => live.task,

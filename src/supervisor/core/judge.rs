@@ -176,6 +176,9 @@ impl Core {
         if let Some(live) = self.live.get_mut(&id) {
             live.task.exit_code = exit.code;
             live.task.signal = exit.signal;
+            if status == Status::BudgetExceeded {
+                "usd".clone_into(&mut live.task.budget.over);
+            }
         }
         // The end is when the command ended, not when a daemon came to see it.
         let ended = Now { wall: exit.at.millis().unwrap_or(now.wall), boot: now.boot };
@@ -312,6 +315,7 @@ fn outcome(task: &Task, exit: &Exit, report: &Report, quota: u64) -> (Status, St
         (None, None) => "ended without an exit code".to_owned(),
     };
     match (&report.failed, ended.is_empty()) {
+        (Some(why), _) if report.over_budget => (Status::BudgetExceeded, why.clone()),
         (Some(why), _) => (Status::Failed, why.clone()),
         (None, true) => (Status::Completed, String::new()),
         (None, false) => (Status::Failed, ended),

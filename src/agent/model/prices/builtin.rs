@@ -69,6 +69,7 @@ pub(super) const ROWS: &[Row] = &[
     ("anthropic/claude-sonnet-4-6", SONNET),
     ("anthropic/claude-sonnet-4-5", SONNET),
     ("anthropic/claude-sonnet-4", SONNET),
+    ("anthropic/claude-sonnet-4-0", SONNET),
     ("anthropic/claude-haiku-5-5",
         tiered(rates(100_000, 10_000, 125_000, 500_000), 100_000, rates(500_000, 50_000, 625_000, 2_500_000))),
     ("anthropic/claude-haiku-4-5", flat(1_000_000, 100_000, 1_250_000, 5_000_000)),
