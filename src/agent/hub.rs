@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The hub has a runtime of its own, made for the first agent, so that no agent slows the API down. Journals are
-//! synced on its threads ([`blocking`]).
+//! synced on its threads (`blocking`).
 //!
 //! A launch always means: go on from the journal. So nothing here must be remembered over a restart, a driver may be
 //! dropped at any moment, and launching an agent that is driven already does no harm: the second driver waits for the
