@@ -8,9 +8,9 @@
 //!                     supervisor: ONE thread owns all state                       [supervisor]
 //!            core (pure: input, now -> effects)    engine, driver (run the effects)
 //!                |                 |                        |
-//!            store              executor            waiters, doorbell (broadcast)
-//!     .octo/journal-<n>, then   process                                           [store], [exec]
-//!     .octo/tasks/<id>.json        |
+//!            store              executors           waiters, doorbell (broadcast)
+//!     .octo/journal-<n>, then   process | agents: the hub                         [store], [exec], [agent]
+//!     .octo/tasks/<id>.json        |        |
 //!                               nursery: forks shims                              [run], [shim]
 //!                                  |
 //!                     one shim per run: holds the child, outlives the daemon
@@ -43,8 +43,9 @@
 //!   is owed to bridges is in `core/notices.rs`. The
 //!   Telegram bridge is in `bots/telegram.rs`, outside the library; what it shares with the daemon beside the API is
 //!   in [`bridge`].
-//! * [`agent`] has parts of agents that will run inside the daemon: models, tools, MCP servers, and teams. Nothing
-//!   uses it yet.
+//! * [`agent`] is agents: a pure step loop over a journal, and the hub where they live in the daemon. To the core they
+//!   are tasks without facts on disk (`core/agents.rs`): it launches them, parks them while they wait, and keeps their
+//!   budgets (`core/budget.rs`). A conversation with the supervisor agent is such a task, too, which needs no slot.
 //! * [`config`], [`workspace`], [`trust`] and [`doctor`]: settings, the `.octo/` folder and its lock, what came
 //!   with a clone, and what may be wrong with the surroundings.
 //!
@@ -61,7 +62,8 @@
 //!
 //! Each has tests that fail when it is broken (in brackets).
 //!
-//! 1. No accepted task vanishes, and no run starts twice (`tests/engine.rs`, `survive`, `crash_points`, `keys`).
+//! 1. No accepted task vanishes, and no run starts twice (`tests/engine.rs`, `survive`, `crash_points`, `keys`); no act
+//!    of an agent is done twice or lost (`agent_resume`, `agents`).
 //! 2. A task that runs when the daemon dies goes on, and its true exit status and whole output are there
 //!    afterwards (`survive`, `shim`).
 //! 3. Every end and every question is told at least once: a notice is part of the save that raises it, and is owed
@@ -74,7 +76,7 @@
 //!
 //! # Where to add what
 //!
-//! A setting is a row in [`config::VARS`], a REPL command a row in [`chat::COMMANDS`], a route a handler in
+//! A tool of agents is a row in [`agent::tools::TOOLS`]. A setting is a row in [`config::VARS`], a REPL command a row in [`chat::COMMANDS`], a route a handler in
 //! `src/api/` and its page in `src/api/openapi.rs`, an executor an implementation of [`exec::Executor`]. A push bridge
 //! is a client that reads `GET /owed` and leaves receipts, started in `src/bin/octod/run.rs`.
 
