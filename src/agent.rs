@@ -18,6 +18,7 @@
 
 pub mod compact;
 pub mod drive;
+mod http;
 pub mod hub;
 pub mod journal;
 pub mod mcp;

@@ -2,14 +2,12 @@
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
-use std::time::Duration;
 
 use reqwest::header::{HeaderName, HeaderValue};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
 
-/// How long a connection may take to open.
-const CONNECT: Duration = Duration::from_secs(20);
+use crate::agent::http;
 
 /// Where it is.
 #[derive(Clone)]
@@ -44,18 +42,7 @@ impl Address {
     }
 
     pub(super) fn transport(&self) -> Result<StreamableHttpClientTransport<reqwest::Client>, String> {
-        // Another part of the process may have installed it already, which is as good.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let builder = || {
-            reqwest::Client::builder()
-                .connect_timeout(CONNECT)
-                // A redirect would carry the headers to wherever it points.
-                .redirect(reqwest::redirect::Policy::none())
-                .user_agent(concat!("octo/", env!("CARGO_PKG_VERSION")))
-        };
-        // Without any certificates on the system, servers on one's own machine can still be reached.
-        let client = builder().build().or_else(|_| builder().tls_certs_only([]).build());
-        let client = client.map_err(|error| format!("there is no HTTP client: {}", root_cause(&error)))?;
+        let client = http::client().map_err(|error| format!("there is no HTTP client: {}", root_cause(&error)))?;
         // A call that a server refuses with 404, since it has forgotten the session, is sent again in a new one: by
         // MCP's rules nothing was done with it. Nothing else is sent twice.
         let config =

@@ -26,10 +26,9 @@ use tracing::subscriber::NoSubscriber;
 use self::receive::Seen;
 use self::target::Targets;
 use super::{Calling, ErrorKind, Model, ModelError, ModelName, Reply, Request};
+use crate::agent::http;
 use crate::config::Config;
 
-/// How long a connection may take to open.
-const CONNECT: Duration = Duration::from_secs(20);
 /// How long a server may think before the first byte; Ollama may have to load a large model first.
 const FIRST_BYTE: Duration = Duration::from_secs(600);
 /// How long a stream may be silent; thinking models send nothing for minutes on some servers.
@@ -81,17 +80,7 @@ impl Model for Live {
 }
 
 fn client() -> Result<genai::Client, String> {
-    // Another part of the process may have installed it already, which is as good.
-    rustls::crypto::ring::default_provider().install_default().ok();
-    let builder = || {
-        reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            // A redirect would carry the key to wherever it points.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("octo/", env!("CARGO_PKG_VERSION")))
-    };
-    // Without any certificates on the system, servers on one's own machine can still be asked.
-    let http = builder().build().or_else(|_| builder().tls_certs_only([]).build());
-    let http = http.map_err(|error| format!("there is no HTTP client for models: {}", fault::root_cause(&error)))?;
+    let http =
+        http::client().map_err(|error| format!("there is no HTTP client for models: {}", fault::root_cause(&error)))?;
     genai::Client::builder().with_reqwest(http).build().map_err(|_| "there is no client for models".to_owned())
 }
